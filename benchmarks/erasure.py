@@ -1,0 +1,253 @@
+"""Methods side by side on one request: the tables of RESULTS.md.
+
+    python benchmarks/erasure.py fashion-random10            # all seeds and methods, resumable cell by cell
+    python benchmarks/erasure.py fashion-random10 --table    # only print what is there
+
+A cell is one method on one training seed. Models, findings and bills stay under runs/bench/PROTOCOL; a cell that is there
+with the same settings is not computed again. The request is the same for every training seed, so the retrained models of
+the other seeds are the target, and the audit of a cell holds one of them out as a control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from unteach.api import apply
+from unteach.attacks import Nearest, Schedule
+from unteach.checkpoint import Checkpoint, Provenance, load, save, trained_on
+from unteach.data import DataSet, forget_ids
+from unteach.data import load as load_data
+from unteach.data.augment import Augment
+from unteach.engine import Engine
+from unteach.events import Events
+from unteach.methods import Amun, FineTune, GradientAscent, NegGradPlus, RandomLabel
+from unteach.models import Blueprint
+from unteach.references import TrainingJob
+from unteach.store import digest_of, load_tensors, read_json
+from unteach.train import Sgd
+from unteach.types import Method
+from unteach.verbs.evaluation import Cast, evaluate
+from unteach.verbs.forget import request
+
+STILL = Augment(crop=0, flip=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Data, network, recipe, request and the methods to compare."""
+
+    data: str
+    model: str
+    recipe: Sgd
+    recipe_augment: Augment | None
+    ids: str
+    request_seed: int = 0
+    task: str | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    augment: Augment = STILL
+    methods: dict[str, Method] = field(default_factory=dict)
+
+
+def methods(rate: float, epochs: int, batch: int = 128) -> dict[str, Method]:
+    """One row for each method, all with the same number of epochs over the retain set."""
+
+    def sgd(lr: float, schedule: str = "cosine") -> Sgd:
+        return Sgd(lr=lr, epochs=epochs, batch=batch, schedule=schedule)
+
+    return {
+        "finetune": FineTune(optim=sgd(5 * rate)),
+        "gradient-ascent": GradientAscent(
+            optim=Sgd(lr=rate / 100, epochs=epochs, batch=batch, schedule="constant", weight_decay=0.0)
+        ),
+        "neggrad-plus": NegGradPlus(optim=sgd(rate / 2)),
+        "random-label": RandomLabel(optim=sgd(rate)),
+        "amun": Amun(optim=sgd(rate)),
+        "amun-schedule": Amun(optim=sgd(rate), attack=Schedule()),
+        "amun-forget-only": Amun(optim=sgd(rate / 4), use_retain=False),
+        "amun-augmented": Amun(optim=sgd(rate), augment=Augment(crop=2, flip=True)),
+    }
+
+
+FASHION = Protocol(
+    data="fashion-mnist",
+    model="small-cnn",
+    recipe=Sgd(lr=0.1, epochs=12, batch=128, schedule="onecycle"),
+    recipe_augment=None,
+    ids="random:0.1",
+    methods=methods(0.02, 3),
+)
+PROTOCOLS = {"fashion-random10": FASHION, "fashion-random100": replace(FASHION, ids="random:100")}
+
+
+def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> None:
+    """Compute every cell that is not there yet."""
+    folder = root / name
+    data = load_data(protocol.data, task=protocol.task)
+    folder.mkdir(parents=True, exist_ok=True)
+    engine = Engine(events=Events(folder / "events.jsonl", _tell))
+    ids = tuple(forget_ids(protocol.ids, data.train, protocol.request_seed))
+    originals = {seed: _trained(protocol, data, seed, (), folder.parent, engine) for seed in protocol.seeds}
+    retrained = {seed: _trained(protocol, data, seed, ids, folder, engine) for seed in protocol.seeds}
+    for seed in protocol.seeds:
+        others = [retrained[(seed + k) % len(protocol.seeds)] for k in range(1, len(protocol.seeds) + 1)]
+        models: dict[str, Any] = {"original": originals[seed], "retrained": retrained[seed]}
+        targets = {"original": tuple(others), "retrained": tuple(others[:-1])}
+        for label, method in protocol.methods.items():
+            if only and label not in only:
+                continue
+            models[label] = _unlearned(protocol, label, method, data, originals[seed], list(ids), seed, folder, engine)
+        for label, model in models.items():
+            out = folder / f"{label}-{seed}"
+            key = digest_of([model.fingerprint, [other.fingerprint for other in targets.get(label, tuple(others))]])
+            if (out / "key").is_file() and (out / "key").read_text() == key:
+                continue
+            out.mkdir(exist_ok=True)
+            cast = Cast(original=originals[seed], unlearned=model, retrained=targets.get(label, tuple(others)))
+            evaluate(
+                data,
+                request(data, originals[seed], list(ids)),
+                cast,
+                spec=protocol.ids,
+                tolerance=_tolerance(),
+                retain_sample=10_000,
+                seed=0,
+                folder=out,
+                engine=engine,
+            )
+            (out / "signals.safetensors").unlink()
+            (out / "key").write_text(key)
+
+
+def _tolerance() -> Any:
+    from unteach.audit import Tolerance
+
+    return Tolerance()
+
+
+def _trained(
+    protocol: Protocol, data: DataSet, seed: int, left_out: tuple[str, ...], folder: Path, engine: Engine
+) -> Checkpoint:
+    shape = tuple(data.train.inputs.shape[1:])
+    job = TrainingJob(
+        blueprint=Blueprint(name=protocol.model, classes=len(data.train.classes), shape=shape),
+        optim=protocol.recipe,
+        augment=protocol.recipe_augment,
+        # A retrained model shares the recipe, not the seed: its weights start elsewhere.
+        seed=seed if not left_out else 1000 + seed,
+        left_out=left_out,
+        label=f"{'retraining' if left_out else 'training'} seed {seed}",
+    )
+    kind = "retrained" if left_out else f"{protocol.data.replace(':', '-').replace('/', '-')}-{protocol.model}"
+    engine.scratch = folder
+    return job(data, folder / f"{kind}-{seed}.safetensors", engine)
+
+
+def _unlearned(
+    protocol: Protocol,
+    label: str,
+    method: Method,
+    data: DataSet,
+    original: Checkpoint,
+    ids: list[str],
+    seed: int,
+    folder: Path,
+    engine: Engine,
+) -> Checkpoint:
+    path = folder / f"{label}-{seed}" / "model.safetensors"
+    names = {item.name for item in dataclasses.fields(method)}  # type: ignore[arg-type]
+    if "augment" in names and getattr(method, "augment", None) is None:
+        method = replace(method, augment=protocol.augment)  # type: ignore[type-var]
+    settings = json.loads(json.dumps(dataclasses.asdict(method), default=str))  # type: ignore[call-overload]
+    key = digest_of([original.fingerprint, type(method).__name__, settings, ids, seed])
+    if "stored" in names:
+        kind = type(getattr(method, "attack")).__name__.lower()  # noqa: B009
+        method = replace(method, stored=folder / f"adversarial-{kind}-{seed}.safetensors")  # type: ignore[type-var]
+    if not (path.is_file() and load_tensors(path)[1]["made_by"].get("key") == key):
+        import time
+
+        engine.stages.clear()
+        engine.scratch = folder
+        start, units = time.perf_counter(), engine.meter.units
+        model = apply(method, original.model, request(data, original, ids), torch.Generator().manual_seed(seed), engine)
+        reused = [stage for stage in engine.stages if "reused" in stage.what]
+        provenance = Provenance(
+            data=data.name,
+            data_fingerprint=data.fingerprint,
+            trained_on=trained_on(data.train, ids),
+            parent=original.fingerprint,
+            made_by={"method": label, "settings": settings, "key": key},
+            seed=seed,
+            seconds=time.perf_counter() - start + sum(stage.seconds for stage in reused),
+            units=engine.meter.units - units + sum(stage.units for stage in reused),
+            stages=[dataclasses.asdict(stage) for stage in engine.stages],
+        )
+        save(path, model, provenance)
+        for state in folder.glob("*.resume"):
+            state.unlink()
+    return load(path, data=data.train)
+
+
+def _tell(label: str, done: int, total: int) -> None:
+    if done == total:
+        print(f"  {label}: done", flush=True)
+
+
+ROWS = ("forget", "retain", "test")
+
+
+def table(name: str, protocol: Protocol, root: Path) -> str:
+    """What is there, as Markdown: mean ± sd over training seeds; gaps are per seed, then averaged."""
+    lines = [
+        "| method | forget acc. | retain acc. | test acc. | FT AUC | Avg Gap | verdicts | seconds | epochs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for label in ("original", "retrained", *protocol.methods):
+        found = [root / name / f"{label}-{seed}" / "findings.json" for seed in protocol.seeds]
+        cells = [read_json(path) for path in found if path.is_file()]
+        if not cells:
+            continue
+        row = [[100 * cell["models"]["unlearned"]["accuracy"][part] for cell in cells] for part in ROWS]
+        auc = [cell["models"]["unlearned"]["games"]["FT"]["confidence"]["auc"] for cell in cells]
+        gap = [cell["gaps"]["average"] for cell in cells]
+        verdicts = [cell["verdict"] for cell in cells]
+        counted = ", ".join(f"{verdicts.count(v)} × {v}" for v in sorted(set(verdicts)))
+        cost = [cell["cost"] for cell in cells]
+        lines.append(
+            f"| {label} | {' | '.join(_spread(values, 2) for values in row)} | {_spread(auc, 3)} | {_spread(gap, 2)} | {counted} "
+            f"| {_spread([c['forget_seconds'] for c in cost], 0)} | {_spread([c['forget_epochs'] for c in cost], 1)} |"
+        )
+    return "\n".join(lines)
+
+
+def _spread(values: list[float], digits: int) -> str:
+    middle = f"{statistics.mean(values):.{digits}f}"
+    return f"{middle} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else middle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("protocol", choices=PROTOCOLS)
+    parser.add_argument("--methods", nargs="*", help="only these rows")
+    parser.add_argument("--seeds", nargs="*", type=int, help="only these training seeds")
+    parser.add_argument("--root", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--table", action="store_true", help="print what is there and stop")
+    arguments = parser.parse_args()
+    protocol = PROTOCOLS[arguments.protocol]
+    if arguments.seeds:
+        protocol = replace(protocol, seeds=tuple(arguments.seeds))
+    if not arguments.table:
+        run(arguments.protocol, protocol, arguments.methods, arguments.root)
+    Console(width=200).print(table(arguments.protocol, protocol, arguments.root), highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The erasure job from Python, on a plain ``nn.Module``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from unteach.data import forget_ids, split
+from unteach.engine import Engine, Stage
+from unteach.methods import METHODS
+from unteach.types import Examples, Method, Refusal, Split
+
+
+@dataclass(frozen=True, eq=False)
+class Forgotten:
+    """What ``forget`` gives back: the new model, what was taken out, and the bill."""
+
+    model: torch.nn.Module
+    split: Split
+    stages: tuple[Stage, ...]
+
+
+def forget(
+    model: torch.nn.Module,
+    data: Examples,
+    ids: str | Sequence[str],
+    method: str | Method = "amun",
+    *,
+    validation: Examples | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+) -> Forgotten:
+    """Make a model forget some of the examples it was trained on.
+
+    ``model``: any classifier that takes floats (pixels in 0–1) of shape ``n × …`` and gives logits ``n × classes``; it is
+    left bit-identical, in the training mode it was in. ``data``: the training set. ``ids``: their ids, or a request such as
+    ``"random:0.1"``, ``"class:3"``, ``"group:NAME"`` or a file of ids. ``method``: a name from ``unteach.methods.METHODS``, or
+    one with settings, such as ``Amun(optim=Sgd(lr=0.01))``. Raises: Refusal for input that can't be right.
+    """
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise Refusal(f"expected a method ({', '.join(METHODS)}), got {method!r}; choose one of these")
+        method = METHODS[method]()
+    names = forget_ids(ids, data, seed) if isinstance(ids, str) else [str(name) for name in ids]
+    parts = split(data, names)
+    parts = Split(forget=parts.forget, retain=parts.retain, validation=validation)
+    engine = engine or Engine()
+    new = apply(method, model, parts, torch.Generator().manual_seed(seed), engine)
+    return Forgotten(new, parts, tuple(engine.stages))
+
+
+def apply(
+    method: Method, model: torch.nn.Module, parts: Split, rng: torch.Generator, engine: Engine
+) -> torch.nn.Module:
+    """Check that a method has what it needs, and call it.
+
+    Raises: Refusal when a set it needs is missing.
+    """
+    for part in ("retain", "validation"):
+        if part in method.needs and getattr(parts, part) is None:
+            raise Refusal(
+                f"expected a {part} set for {type(method).__name__}, got none; give one or choose another method"
+            )
+    return method(model, parts, rng, engine)

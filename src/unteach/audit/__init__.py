@@ -1,0 +1,12 @@
+"""Signals in, findings out: membership tests, games against retrained models, controls, verdict."""
+
+from __future__ import annotations
+
+from unteach.audit.accuracy import average_gap
+from unteach.audit.comparison import Tolerance
+from unteach.audit.findings import audit
+from unteach.audit.membership import MEMBERSHIP, MembershipTest
+from unteach.audit.roles import Roles
+from unteach.audit.verdict import VERDICTS
+
+__all__ = ["MEMBERSHIP", "VERDICTS", "MembershipTest", "Roles", "Tolerance", "audit", "average_gap"]

@@ -1,0 +1,152 @@
+"""The whole audit of one unlearned model: signals in, the body of findings.json out. Pure; runs no model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from unteach.audit import histograms, record, verdict
+from unteach.audit.comparison import Tolerance
+from unteach.audit.exposure import exposure, most_exposed
+from unteach.audit.games import Pools, pools
+from unteach.audit.membership import predictions
+from unteach.audit.resample import FEWEST_GROUPS
+from unteach.audit.roles import Roles, check
+from unteach.types import Refusal, Signals
+
+SUMMARIES = {
+    verdict.INDISTINGUISHABLE: "On the {n:,} forgotten examples the unlearned model behaves like one "
+    "retrained without them, within the stated tolerance, and both controls of the audit worked.",
+    verdict.UNDER: "The unlearned model still treats the {n:,} forgotten examples more like known ones than "
+    "a model retrained without them does.",
+    verdict.OVER: "The unlearned model does worse than one retrained without the {n:,} forgotten examples: "
+    "it was damaged, or it avoids those examples so much that this shows.",
+    verdict.INCONCLUSIVE: "This audit cannot decide whether the unlearned model behaves like one "
+    "retrained without the {n:,} forgotten examples; the reasons say what is missing.",
+    verdict.NOTHING: "The original model did not measurably remember the {n:,} forgotten examples, so this "
+    "audit can neither show nor deny that unlearning worked.",
+}
+
+
+def audit(
+    signals: Signals,
+    *,
+    roles: Roles,
+    retain: np.ndarray,
+    forget: np.ndarray,
+    test: np.ndarray,
+    ids: np.ndarray,
+    classes: tuple[str, ...] = (),
+    tolerance: Tolerance | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compares an unlearned model with retrained ones and judges it; returns plain, JSON-able values.
+
+    Scores every model that has a role, plays the games FT, FR and RT, measures accuracies, runs the controls,
+    judges and lists the records most exposed. ``retain``, ``forget``, ``test``: bool masks over the examples
+    of the signals that share none; ``retain`` may be empty when it is no longer held. ``ids``: one name per
+    example. ``seed`` feeds the cluster bootstrap, used only when the signals have groups. Accuracies and AUCs
+    are in 0–1, gaps in points. Missing roles are told in ``skipped``. Refuses half-precision or non-finite
+    logits and contradictory matrices.
+    """
+    margin = tolerance or Tolerance()
+    if len(ids) != signals.logits.shape[2]:
+        raise Refusal(f"expected one id per example ({signals.logits.shape[2]}), got {len(ids)}; pass the data's ids")
+    pool = pools(signals, retain=retain, forget=forget, test=test)
+    check(signals, roles, retain, forget, test)
+    parts = roles.indexes()
+    used = sorted({at for part in parts.values() for at in part})
+    readings = record.read(signals, used, test, by_class=bool(pool.forgotten_classes))
+    bounds = {
+        "confidence": histograms.edges(readings.scores["confidence"][used], log=False),
+        "loss": histograms.edges(-readings.scores["loss"][used], log=True),
+    }
+    models = {name: record.record(at, readings, pool, bounds, seed) for name, at in parts.items()}
+    judged = {name: at[0] for name, at in parts.items() if name != "retrained"}
+    measured, found = {}, {}
+    if roles.retrained:
+        phi = readings.scores["confidence"]
+        for name, at in judged.items():
+            measured[name] = record.compare(at, roles.retrained, readings, pool, margin, seed)
+            if len(pool.unseen):
+                found[name] = exposure(phi[at], phi[list(roles.retrained)], pool)
+    constant = None
+    if roles.unlearned is not None:
+        answers = predictions(signals, roles.unlearned)
+        # The forgotten classes' test examples too: without them two classes would look like a constant.
+        constant = verdict.constant_predictor(answers[test], signals.labels[test])
+    result = verdict.judge(measured, constant, references=len(roles.retrained))
+    listed = "unlearned" in found and roles.unlearned is not None
+    return {
+        "verdict": result.verdict,
+        "summary": SUMMARIES[result.verdict].format(n=len(pool.forget)),
+        "reasons": result.reasons,
+        "models": models,
+        "gaps": record.gaps_to_retrained(models),
+        "comparisons": {name: [c.as_json() for c in one.values()] for name, one in measured.items()},
+        "controls": result.controls,
+        "exposed": most_exposed(signals, judged["unlearned"], found["unlearned"], pool, ids, classes) if listed else [],
+        "exposed_count": {name: one.count for name, one in found.items()},
+        "skipped": _skipped(roles, models),
+        "doubts": _doubts(pool, len(roles.retrained), classes),
+        "tolerance": asdict(margin),
+        "sizes": _sizes(pool, len(roles.retrained), classes),
+    }
+
+
+def _skipped(roles: Roles, models: dict[str, Any]) -> list[dict[str, str]]:
+    """Every number that could not be had, once, with its reason."""
+    out = {}
+    for name in ("original", "retrained", "held_out_retrained", "unlearned"):
+        if name not in roles.indexes():
+            out[f"everything about the {name} model"] = "no such model was given"
+    for one in models.values():
+        for name in {"retain", "forget", "test"} - set(one["accuracy"]):
+            out[f"{name} accuracy"] = f"there are no {name} examples to measure it on"
+        for game, played in one["games"].items():
+            if not played:
+                out[f"{game} game"] = "one of its two sides has no examples"
+                continue
+            for point in played["confidence"]["tpr"]:
+                if "skipped" in point:
+                    out[f"{game} TPR at {point['fpr']:.1%} FPR"] = point["skipped"]
+    return [{"metric": metric, "reason": reason} for metric, reason in sorted(out.items())]
+
+
+def _doubts(pool: Pools, references: int, classes: tuple[str, ...]) -> list[str]:
+    """What qualifies the numbers, in sentences."""
+    doubts = []
+    if pool.forgotten_classes:
+        names = ", ".join(classes[c] if c < len(classes) else str(c) for c in pool.forgotten_classes)
+        doubts.append(
+            f"Whole classes were forgotten ({names}): the FT game compares with the {len(pool.unseen):,} "
+            "test examples of those classes only, and test accuracy leaves them out."
+        )
+    if references == 1:
+        doubts.append("One retrained reference shows no spread between trainings: intervals cover the examples only.")
+    if pool.groups is not None:
+        mine, unseen = set(pool.groups[pool.forget].tolist()), set(pool.groups[pool.unseen].tolist())
+        doubts.append("Intervals draw whole groups, not single examples.")
+        if len(mine) < FEWEST_GROUPS:
+            doubts.append(
+                f"The forget set has only {len(mine)} group(s): its examples count as independent, and "
+                "the intervals speak about these groups, not about others."
+            )
+        shared = len(unseen & (mine | set(pool.groups[pool.retain].tolist())))
+        if shared:
+            doubts.append(f"{shared} of {len(unseen)} unseen groups have training examples: not wholly new.")
+    return doubts
+
+
+def _sizes(pool: Pools, references: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "retain": len(pool.retain),
+        "forget": len(pool.forget),
+        "test": len(pool.test),
+        "unseen": len(pool.unseen),
+        "retrained": references,
+        "forgotten_classes": [classes[c] if c < len(classes) else str(c) for c in pool.forgotten_classes],
+        "forget_groups": None if pool.groups is None else len(np.unique(pool.groups[pool.forget])),
+    }

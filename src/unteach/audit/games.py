@@ -1,0 +1,134 @@
+"""The three membership games: can forgotten examples be told from unseen and from retained ones?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unteach.audit import resample, statistics
+from unteach.types import Refusal, Signals
+
+FALSE_POSITIVE_RATES = (0.01, 0.001)
+
+
+@dataclass(frozen=True, eq=False)
+class Pools:
+    """Which examples (positions) are compared with which.
+
+    ``unseen``: the non-members of the FT game; the whole test set, or, when whole classes were forgotten, the
+    test examples of those classes, since otherwise the attack only detects the class. ``test``: what utility
+    and the RT game are measured on; without the forgotten classes when whole classes were forgotten.
+    """
+
+    retain: np.ndarray
+    forget: np.ndarray
+    test: np.ndarray
+    unseen: np.ndarray
+    forgotten_classes: tuple[int, ...]
+    groups: np.ndarray | None
+
+    def sides(self, game: str) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the positive and the negative side of FT, FR or RT."""
+        return {
+            "FT": (self.forget, self.unseen),
+            "FR": (self.retain, self.forget),
+            "RT": (self.retain, self.test),
+        }[game]
+
+    def groups_of(self, *rows: np.ndarray) -> tuple[np.ndarray, ...] | None:
+        return None if self.groups is None else tuple(self.groups[r] for r in rows)
+
+
+def pools(signals: Signals, *, retain: np.ndarray, forget: np.ndarray, test: np.ndarray) -> Pools:
+    """Checks three bool masks over the examples and finds out whether whole classes were forgotten.
+
+    That is the case when no class of the forget set has a retained example.
+    """
+    n = signals.logits.shape[2]
+    for name, mask in {"retain": retain, "forget": forget, "test": test}.items():
+        if mask.shape != (n,) or mask.dtype != np.bool_:
+            raise Refusal(f"expected the {name} mask to be {n} booleans, got {mask.dtype} of shape {mask.shape}; fix")
+    if (retain & forget).any() or (retain & test).any() or (forget & test).any():
+        raise Refusal("expected retain, forget and test to share no example, got an overlap; keep each in one set")
+    for name, mask in {"forget": forget, "test": test}.items():
+        if not mask.any():
+            raise Refusal(f"expected a {name} set of at least one example, got none; name some ids")
+    rows = {"retain": np.flatnonzero(retain), "forget": np.flatnonzero(forget), "test": np.flatnonzero(test)}
+    gone: tuple[int, ...] = ()
+    if signals.labels.ndim == 1 and len(rows["retain"]):
+        labels = set(signals.labels[forget].tolist())
+        if labels.isdisjoint(signals.labels[retain].tolist()):
+            gone = tuple(sorted(int(label) for label in labels))
+    inside = np.isin(signals.labels[rows["test"]], gone) if gone else np.zeros(len(rows["test"]), dtype=bool)
+    return Pools(
+        retain=rows["retain"],
+        forget=rows["forget"],
+        test=rows["test"][~inside],
+        unseen=rows["test"][inside] if gone else rows["test"],
+        forgotten_classes=gone,
+        groups=signals.groups,
+    )
+
+
+def play(scores: np.ndarray, pool: Pools, game: str, *, seed: int) -> dict[str, Any] | str:
+    """One game with one score: AUC with 95 % interval, TPR at low FPR, ROC points, sizes of both sides.
+
+    ``scores``: ``models × examples``. Several models (retrained references) give the mean of their values;
+    the interval then holds the spread between them (s²/K). Returns the reason instead when a side is empty.
+    """
+    plus, minus = pool.sides(game)
+    if not (len(plus) and len(minus)):
+        side = "positive" if not len(plus) else "negative"
+        return f"{game} has no examples on its {side} side"
+    positive, negative = scores[:, plus], scores[:, minus]
+    k = len(scores)
+    weights = np.full(k, 1 / k)
+    groups = pool.groups_of(plus, minus)
+    pair = None if groups is None else (groups[0], groups[1])
+    estimate = resample.auc_estimate(positive, negative, weights, pair, seed)
+    each = np.array([statistics.auc(p, n) for p, n in zip(positive, negative)])
+    whole = resample.with_spread(estimate, each, lambda w: statistics.auc_contrast(positive, negative, w), candidates=0)
+    low, high = whole.interval(least=0.0)
+    curves = [statistics.roc_points(p, n) for p, n in zip(positive, negative)]
+    return {
+        "auc": estimate.value,
+        "low": low,
+        "high": high,
+        "auc_each": each.tolist(),
+        "tpr": [_mean_tpr(positive, negative, fpr) for fpr in FALSE_POSITIVE_RATES],
+        "n_positive": len(plus),
+        "n_negative": len(minus),
+        "roc": np.mean(curves, axis=0).tolist(),
+    }
+
+
+def _mean_tpr(positive: np.ndarray, negative: np.ndarray, fpr: float) -> dict[str, Any]:
+    """`tpr_at_fpr`, averaged over models; its interval is widened to the range the models span."""
+    each = [statistics.tpr_at_fpr(p, n, fpr) for p, n in zip(positive, negative)]
+    if "skipped" in each[0] or len(each) == 1:
+        return each[0]
+    mean = {key: float(np.mean([one[key] for one in each])) for key in ("fpr", "tpr", "achieved_fpr")}
+    return {**mean, "low": min(one["low"] for one in each), "high": max(one["high"] for one in each)}
+
+
+def difference(
+    scores: np.ndarray, references: np.ndarray, pool: Pools, game: str, *, seed: int
+) -> statistics.Estimate | None:
+    """AUC of one model (``scores``: ``examples``) minus the mean AUC of references (``K × n``), paired.
+
+    Same examples, same draws; with several references their spread s²(1 + 1/K) is part of the interval.
+    """
+    plus, minus = pool.sides(game)
+    if not (len(plus) and len(minus)):
+        return None
+    k = len(references)
+    both = np.vstack([scores[None], references])
+    weights = np.concatenate([[1.0], np.full(k, -1 / k)])
+    groups = pool.groups_of(plus, minus)
+    pair = None if groups is None else (groups[0], groups[1])
+    estimate = resample.auc_estimate(both[:, plus], both[:, minus], weights, pair, seed)
+    each = np.array([statistics.auc(r[plus], r[minus]) for r in references])
+    others = references[:, plus], references[:, minus]
+    return resample.with_spread(estimate, each, lambda w: statistics.auc_contrast(*others, w), candidates=1)

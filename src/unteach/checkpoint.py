@@ -1,0 +1,161 @@
+"""Checkpoints: weights with the story of where they come from, and the way back from a file to a network."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unteach.models import Blueprint, build
+from unteach.store import digest_of, fingerprint, load_into, load_tensors, save_tensors
+from unteach.types import Examples, Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a checkpoint comes from; empty for one that unteach did not make.
+
+    ``trained_on``: how many examples, a digest of their ids, and the ids of the training set that were left out.
+    ``recipe``: optimiser and augmentation of the training from scratch. ``parent``: fingerprint of the model it was made
+    from. ``made_by``: the verb or method with its settings. ``seconds``, ``units``: what it cost, see ``engine.Meter``.
+    """
+
+    blueprint: dict[str, Any] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    data: str = ""
+    data_fingerprint: str = ""
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    parent: str = ""
+    made_by: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    seconds: float = 0.0
+    units: float = 0.0
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    log: list[dict[str, float]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A network with its weights, and its provenance."""
+
+    model: torch.nn.Module
+    provenance: Provenance
+    path: Path
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.model)
+
+
+def trained_on(train: Examples, left_out: list[str]) -> dict[str, Any]:
+    """The record of the ids that a model was trained on."""
+    gone = set(left_out)
+    return {
+        "count": len(train) - len(gone),
+        "digest": digest_of([name for name in train.ids.tolist() if name not in gone]),
+        "left_out": sorted(left_out),
+    }
+
+
+def environment() -> dict[str, str]:
+    """What the numbers depend on besides the settings."""
+    import numpy
+
+    import unteach
+
+    return {
+        "unteach": unteach.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def save(path: Path, model: torch.nn.Module, provenance: Provenance) -> None:
+    """Write a checkpoint (safetensors, provenance in its header) whole or not at all."""
+    blueprint = getattr(model, "unteach_blueprint", None)
+    if isinstance(blueprint, Blueprint):
+        provenance = replace(provenance, blueprint=blueprint.as_json())
+    save_tensors(path, model.state_dict(), asdict(replace(provenance, environment=environment())))
+
+
+def load(path: Path, *, data: Examples, model: str = "", arguments: dict[str, Any] | None = None) -> Checkpoint:
+    """A checkpoint as a network in eval mode, checked against the data it is to be used with.
+
+    ``model``: name, import path or file of the network, needed when the file does not say it itself (one that unteach did
+    not make). Raises: Refusal when the file is damaged or foreign, does not fit the network, was trained on other data, or
+    has another number of classes.
+    """
+    tensors, found = load_tensors(path)
+    known = {name: value for name, value in found.items() if name in Provenance.__dataclass_fields__}
+    provenance = Provenance(**known)
+    shape = tuple(data.inputs.shape[1:])
+    if model or not provenance.blueprint:
+        if not model:
+            raise Refusal(
+                f"expected to know the network of {path}, got a file that does not say; give --model NAME or file.py:factory"
+            )
+        blueprint = Blueprint(name=model, classes=len(data.classes), shape=shape, arguments=arguments or {})
+    else:
+        blueprint = Blueprint(**{**provenance.blueprint, "shape": tuple(provenance.blueprint["shape"])})
+        if blueprint.classes != len(data.classes):
+            raise Refusal(
+                f"expected a model with {len(data.classes)} classes as in the data, got {blueprint.classes} in {path}; "
+                "give the data the model was trained on"
+            )
+        if blueprint.shape != shape:
+            raise Refusal(
+                f"expected a model for inputs of shape {shape}, got {blueprint.shape} in {path}; give its own data"
+            )
+    network = build(blueprint, seed=0)
+    load_into(network, tensors, path)
+    network.eval()
+    _check_outputs(network, data, path)
+    return Checkpoint(network, provenance, Path(path))
+
+
+def check_data(checkpoint: Checkpoint, data_fingerprint: str) -> None:
+    """Refuse a checkpoint that says it was trained on other data."""
+    theirs = checkpoint.provenance.data_fingerprint
+    if theirs and theirs != data_fingerprint:
+        raise Refusal(
+            f"expected a checkpoint trained on these data (fingerprint {data_fingerprint[:12]}), got {checkpoint.path} trained "
+            f"on {checkpoint.provenance.data or 'other data'} ({theirs[:12]}); give the data it was trained on"
+        )
+
+
+def _check_outputs(network: torch.nn.Module, data: Examples, path: Path) -> None:
+    from unteach.engine import pixels
+
+    with torch.no_grad():
+        try:
+            out = network(pixels(data.inputs[:2]))
+        except RuntimeError as error:
+            raise Refusal(
+                f"expected the network of {path} to take inputs of shape {tuple(data.inputs.shape[1:])}, got: {error}"
+            ) from error
+    if out.ndim != 2 or out.shape[1] != len(data.classes):
+        raise Refusal(
+            f"expected logits of shape n × {len(data.classes)} from the network of {path}, got {tuple(out.shape)}; "
+            "the data have another number of classes than the model"
+        )
+    if not torch.isfinite(out).all():
+        raise Refusal(f"expected finite logits from {path}, got NaN or infinity; the checkpoint is damaged")
+
+
+def _processor() -> str:
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,101 @@
+"""The command line: every verb's settings become flags and YAML keys; bad input becomes a sentence and exit code 2."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code (0 done, 2 bad input, 3 gate not passed, 130 stopped)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _torch_on_demand()
+    from unteach import __version__
+    from unteach.types import Refusal
+    from unteach.verbs import VERBS
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview(VERBS))
+        return 0
+    if arguments[0] == "--version":
+        print(f"unteach {__version__}")
+        return 0
+    try:
+        if arguments[0] not in VERBS:
+            raise Refusal(f"expected a verb ({', '.join(VERBS)}), got {arguments[0]!r}; see unteach --help")
+        run = parse(VERBS[arguments[0]], f"unteach {arguments[0]}", arguments[1:])
+        return int(run())
+    except Refusal as refusal:
+        print(f"unteach: {refusal}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"unteach: expected the file system to play along, got: {error}; check space and permissions",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("unteach: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+
+
+def parse(verb: type, name: str, arguments: list[str]) -> Any:
+    """The verb with settings from defaults, then --config YAML, then flags."""
+    from jsonargparse import ArgumentParser
+
+    from unteach.settings_to_flags import add_settings, chosen, instance_with, settings_from
+
+    default = instance_with(verb(), chosen(arguments))
+    parser = ArgumentParser(prog=name, description=(verb.__doc__ or "").strip(), exit_on_error=True)
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings; flags win over it")
+    add_settings(parser, default)
+    return settings_from(default, parser.parse_args(arguments))
+
+
+def _overview(verbs: dict[str, type]) -> str:
+    lines = [
+        "unteach: make a trained PyTorch classifier forget chosen examples, and show how close it came to retraining.",
+        "",
+    ]
+    lines += [
+        f"  unteach {name:8} {(verb.__doc__ or '').strip().partition(chr(10))[0]}" for name, verb in verbs.items()
+    ]
+    lines += [
+        "",
+        "unteach VERB --help names every setting with unit and default; settings also come from --config FILE.yaml.",
+    ]
+    return "\n".join(lines)
+
+
+class _OnDemand(ModuleType):
+    """Stands for torch until something of it is used, then becomes it."""
+
+    def __getattr__(self, name: str) -> object:
+        if sys.modules.get("torch") is self:
+            del sys.modules["torch"]
+        real = importlib.import_module("torch")
+        self.__dict__.update(real.__dict__)
+        return getattr(real, name)
+
+
+def _torch_on_demand() -> None:
+    """Let ``import torch`` in our modules cost nothing until torch is used: help and errors come in half a second.
+
+    The standard library's lazy loader does not serve: a second ``import torch`` makes it load.
+    """
+    if "torch" not in sys.modules:
+        sys.modules["torch"] = _OnDemand("torch")
+
+
+def script() -> None:
+    """Entry point of the ``unteach`` command."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path.cwd()))
+    script()

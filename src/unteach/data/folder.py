@@ -1,0 +1,53 @@
+"""Folders of images: one subfolder a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from unteach.data.dataset import DataSet, Where, checked, divided, paired
+from unteach.data.images import read_all
+from unteach.types import Examples, Refusal
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def folder(where: Where) -> DataSet:
+    """Image files in one subfolder a class, under PATH/train and PATH/test (or val), or under PATH with a fixed hold-out.
+
+    An id is the path below PATH, such as ``train/cat/17.png``. Files that are no images by their ending are passed over.
+    """
+    path = Path(where.argument)
+    if not path.is_dir():
+        raise Refusal(f"expected a folder with one subfolder a class at {path}, got none; check the path")
+    test = next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
+    if (path / "train").is_dir() and test is not None:
+        train = _part(path, path / "train", ())
+        return paired(f"folder:{path}", train, _part(path, test, train.classes))
+    return divided(f"folder:{path}", _part(path, path, ()), where.test_share)
+
+
+def _part(top: Path, part: Path, classes: tuple[str, ...]) -> Examples:
+    found = {
+        sub.name: sorted(
+            file for file in sub.rglob("*") if file.suffix.lower() in IMAGES and not file.name.startswith(".")
+        )
+        for sub in sorted(part.iterdir())
+        if sub.is_dir() and not sub.name.startswith(".")
+    }
+    if empty := next((name for name, files in found.items() if not files), None):
+        raise Refusal(
+            f"expected images in every class folder of {part}, got none in {empty}; add some or remove the folder"
+        )
+    classes = classes or tuple(found)
+    if len(classes) < 2:
+        raise Refusal(f"expected at least two class folders in {part}, got {len(classes)}; one subfolder a class")
+    if strange := next((name for name in found if name not in classes), None):
+        raise Refusal(
+            f"expected the classes of the training images in {part}, got {strange} too; make the folders alike"
+        )
+    files = [file for name in found for file in found[name]]
+    labels = [classes.index(name) for name in found for _ in found[name]]
+    ids = np.array([file.relative_to(top).as_posix() for file in files])
+    return checked(str(part), read_all(files), labels, classes=classes, ids=ids)

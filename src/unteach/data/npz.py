@@ -1,0 +1,69 @@
+"""NumPy archives: arrays of inputs and labels, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from unteach.data.dataset import DataSet, Where, checked, divided, paired
+from unteach.types import Examples, Refusal
+
+INPUTS = ("inputs", "x")
+LABELS = ("labels", "y")
+
+
+def npz(where: Where) -> DataSet:
+    """A NumPy archive: inputs (or x), labels (or y); optional ids, groups, classes; test_… the same, or a hold-out.
+
+    Images are uint8 ``n × c × h × w`` (0–255), or ``n × h × w`` if grey; features are numbers ``n × k``.
+    """
+    path = Path(where.argument)
+    arrays = read_npz(path)
+    names = tuple(str(name) for name in arrays["classes"].tolist()) if "classes" in arrays else ()
+    if "classes" in arrays and arrays["classes"].ndim != 1:
+        raise Refusal(
+            f"expected a list of class names in {path}, got shape {arrays['classes'].shape}; one name a class"
+        )
+    train = _part(path, arrays, "", names)
+    if not any(f"test_{name}" in arrays for name in (*INPUTS, *LABELS)):
+        return divided(f"npz:{path}", train, where.test_share)
+    test = _part(path, arrays, "test_", train.classes)
+    return paired(f"npz:{path}", train, test)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an archive, read without running code in it.
+
+    Raises: Refusal for files that are missing, damaged, of another kind, or that hold Python objects.
+    """
+    if not path.is_file():
+        raise Refusal(f"expected a NumPy archive at {path}, got no such file; check the path")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise Refusal(f"expected an archive of named arrays at {path}, got a single one; use numpy.savez")
+            return {name: archive[name] for name in archive.files}
+    except Refusal:
+        raise
+    except Exception as error:  # damaged archives fail in many ways
+        raise Refusal(
+            f"expected a NumPy archive at {path}, got: {error}; write it with numpy.savez, without objects"
+        ) from error
+
+
+def _part(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, classes: tuple[str, ...]) -> Examples:
+    found = []
+    for names in (INPUTS, LABELS):
+        name = next((prefix + each for each in names if prefix + each in arrays), None)
+        if name is None:
+            wanted = " or ".join(prefix + each for each in names)
+            raise Refusal(f"expected an array {wanted} in {path}, got {', '.join(arrays) or 'none'}; name it so")
+        found.append(arrays[name])
+    inputs, labels = found
+    if inputs.dtype == np.uint8 and inputs.ndim == 3:
+        inputs = inputs[:, None]
+    extra = {name: arrays.get(prefix + name) for name in ("ids", "groups")}
+    source = f"{path} ({'test' if prefix else 'train'})"
+    return checked(source, inputs, labels, classes=classes, prefix="test-" if prefix else "", **extra)

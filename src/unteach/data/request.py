@@ -1,0 +1,205 @@
+"""What is to be forgotten: from a file of ids or a short description to ids, and from ids to a split."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unteach.data.dataset import writable
+from unteach.types import Examples, Refusal, Split
+
+FORMS = "a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME"
+
+
+def forget_ids(spec: str, train: Examples, rng_seed: int) -> list[str]:
+    """The ids that a request names: in the order of a file, else in the order of the data.
+
+    ``random:0.1`` draws that share, ``random:100`` that many, without repetition and always the same for one seed;
+    ``class:3``, ``class:NAME`` and ``group:NAME`` take several joined by commas. Raises: Refusal for requests that name
+    nothing, everything, something unknown or something twice.
+    """
+    kind, colon, rest = spec.partition(":")
+    if colon and kind == "random":
+        rows = _random(rest, len(train), rng_seed)
+    elif colon and kind == "class":
+        rows = _of_classes(rest, train)
+    elif colon and kind == "group":
+        rows = _of_groups(rest, train)
+    else:
+        ids = _from_file(spec)
+        _where(ids, train)
+        return ids
+    ids = [str(name) for name in train.ids[rows]]
+    _where(ids, train)
+    return ids
+
+
+def split(train: Examples, ids: Sequence[str]) -> Split:
+    """The training set in two, each part in the order of the data: what is to be forgotten, and the rest.
+
+    Raises: Refusal for ids that are unknown or come twice, for none, and for all.
+    """
+    forget = np.zeros(len(train), dtype=bool)
+    forget[_where(ids, train)] = True
+    return Split(forget=train.take(forget), retain=train.take(~forget))
+
+
+def write_ids(path: Path, ids: Iterable[str]) -> None:
+    """Ids to a text file, one a line, whole or not at all; ``forget_ids`` reads it back.
+
+    Raises: Refusal for ids that would not come back as they are.
+    """
+    names = [str(name) for name in ids]
+    if bad := next((name for name in names if not writable(name)), None):
+        raise Refusal(f"expected ids that fit on a line, got {bad!r}; no line breaks, outer spaces or # in front")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{name}\n" for name in names)
+        Path(temporary).chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _where(ids: Sequence[str], train: Examples) -> np.ndarray:
+    """Positions of a sound request."""
+    if len(ids) == 0:
+        raise Refusal("expected at least one id to forget, got none; name what is to be forgotten")
+    twice = [name for name, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise Refusal(f"expected every id once, got {len(twice)} more than once: {_few(twice)}; name each once")
+    rows = train.positions(ids)
+    if len(rows) == len(train):
+        raise Refusal(
+            f"expected to keep some examples, got a request to forget all {len(train)}; delete the model instead"
+        )
+    return rows
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(repr(str(name)) for name in names[:3]) + (" …" if len(names) > 3 else "")
+
+
+def _random(text: str, n: int, seed: int) -> np.ndarray:
+    try:
+        count = int(text) if text.isdecimal() else round(float(text) * n)
+    except (ValueError, OverflowError) as error:
+        raise Refusal(
+            f"expected random:SHARE or random:COUNT, got random:{text}; such as random:0.1 or random:100"
+        ) from error
+    if not text.isdecimal() and not 0 < float(text) < 1:
+        raise Refusal(
+            f"expected a share between 0 and 1, got random:{text}; whole numbers are counts, such as random:100"
+        )
+    if not 0 < count < n:
+        raise Refusal(
+            f"expected to draw between 1 and {n - 1} of {n} examples, got {count} (random:{text}); draw fewer or more"
+        )
+    return np.sort(np.random.default_rng(seed).permutation(n)[:count])
+
+
+def _of_classes(text: str, train: Examples) -> np.ndarray:
+    names = list(train.classes)
+    chosen = []
+    for name in _listed(text, names):
+        if name in names:
+            chosen.append(names.index(name))
+        elif name.isdecimal() and int(name) < len(names):
+            chosen.append(int(name))
+        else:
+            raise Refusal(f"expected a class ({_choices(names)}), got {name!r}; give its name, or its number from 0")
+    labels = train.labels.numpy()
+    hit = np.isin(labels, chosen) if labels.ndim == 1 else (labels[:, chosen] > 0.5).any(axis=1)
+    if not hit.any():
+        raise Refusal(f"expected examples of class {text}, got none in the training set; choose another class")
+    return np.flatnonzero(hit)
+
+
+def _of_groups(text: str, train: Examples) -> np.ndarray:
+    if train.groups is None:
+        raise Refusal(
+            f"expected data with groups for group:{text}, got data without; give ids, or data with a group each"
+        )
+    names = sorted(set(train.groups.tolist()))
+    wanted = _listed(text, names)
+    if unknown := [name for name in wanted if name not in names]:
+        raise Refusal(
+            f"expected groups of the training set ({_choices(names)}), got {_few(unknown)}; choose among these"
+        )
+    return np.flatnonzero(np.isin(train.groups, wanted))
+
+
+def _listed(text: str, names: Sequence[str]) -> list[str]:
+    """One name, even with commas in it, or several between commas."""
+    return [text] if text in names else [part.strip() for part in text.split(",")]
+
+
+def _choices(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" … {len(names)} in all" if len(names) > 20 else "")
+
+
+def _from_file(spec: str) -> list[str]:
+    path = Path(spec)
+    if not path.is_file():
+        raise Refusal(f"expected {FORMS}, got {spec!r}, which is no file here; check the path or the spelling")
+    readers = {".txt": _lines, ".csv": _column, ".json": _list}
+    if path.suffix.lower() not in readers:
+        raise Refusal(
+            f"expected a file of ids in .txt, .csv or .json, got {path.name}; write one id a line into a .txt"
+        )
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise Refusal(
+            f"expected a file of ids in UTF-8 text, got binary content in {path}; write one id a line into a .txt"
+        )
+    return readers[path.suffix.lower()](path, text)
+
+
+def _lines(path: Path, text: str) -> list[str]:
+    lines = [line.strip() for line in text.split("\n")]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _column(path: Path, text: str) -> list[str]:
+    rows = [
+        [cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)
+    ]
+    head = [cell.lower() for cell in rows[0]] if rows else []
+    if "id" in head:
+        at = head.index("id")
+        if short := next((row for row in rows[1:] if len(row) <= at or not row[at]), None):
+            raise Refusal(f"expected an id in every row of {path}, got {','.join(short)!r}; fill or drop that row")
+        return [row[at] for row in rows[1:]]
+    if any(len(row) != 1 for row in rows):
+        raise Refusal(f"expected a column id in {path}, got {', '.join(rows[0])}; name the column of ids id")
+    return [row[0] for row in rows]
+
+
+def _list(path: Path, text: str) -> list[str]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f'expected a JSON list of ids in {path}, got no JSON: {error}; such as ["17", "23"]') from error
+    if not isinstance(found, list):
+        raise Refusal(f'expected a JSON list of ids in {path}, got {type(found).__name__}; such as ["17", "23"]')
+    if odd := next((item for item in found if isinstance(item, bool) or not isinstance(item, str | int)), None):
+        raise Refusal(f'expected strings or whole numbers in {path}, got {odd!r}; such as ["17", "23"]')
+    return [str(item) for item in found]

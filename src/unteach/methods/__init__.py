@@ -1,0 +1,28 @@
+"""Unlearning methods: a model and a split in, a new model out. One file per method; this table is the list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from unteach.methods.amun import Amun
+from unteach.methods.finetune import FineTune
+from unteach.methods.gradient_ascent import GradientAscent
+from unteach.methods.neggrad_plus import NegGradPlus
+from unteach.methods.random_label import RandomLabel
+from unteach.methods.retrain import Retrain
+from unteach.types import Method
+
+# A partial is a method under other defaults, with a name of its own.
+METHODS: dict[str, Callable[..., Method]] = {
+    "amun": Amun,
+    "amun-forget-only": partial(Amun, use_retain=False),
+    "amun-adv-only": partial(Amun, use_forget=False),
+    "retrain": Retrain,
+    "finetune": FineTune,
+    "gradient-ascent": GradientAscent,
+    "neggrad-plus": NegGradPlus,
+    "random-label": RandomLabel,
+}
+
+__all__ = ["METHODS", "Amun", "FineTune", "GradientAscent", "NegGradPlus", "RandomLabel", "Retrain"]

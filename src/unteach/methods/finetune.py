@@ -1,0 +1,45 @@
+"""Fine-tuning on the retain set and hoping that the rest fades."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+
+from unteach.data.augment import Augment
+from unteach.engine import Engine
+from unteach.train import Sgd, Source, draw_seed, fit
+from unteach.types import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """Go on training on the retain set only.
+
+    *Source:* the baseline FT of Jia et al., Model sparsity can simplify machine unlearning, 2023, arXiv 2304.04934.
+    *Departs:* nowhere known.
+    """
+
+    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.05, epochs=5, schedule="step:2"))
+    """Optimiser; the learning rate decides whether anything fades at all."""
+    augment: Augment | None = None
+    """How retained images vary."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"retain"})
+
+    def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
+        assert split.retain is not None
+        new = copy.deepcopy(model)
+        with engine.stage("fine-tune"):
+            fit(
+                new,
+                [Source(split.retain, self.augment)],
+                self.optim,
+                seed=draw_seed(rng),
+                engine=engine,
+                label="fine-tune",
+            )
+        return new

@@ -1,0 +1,41 @@
+"""Gradient ascent: walk uphill on the loss of the forget set."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+
+from unteach.engine import Engine
+from unteach.train import Batch, Sgd, Source, draw_seed, fit
+from unteach.types import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAscent:
+    """Minimise the negative loss on the forget set; nothing holds the model back, so small rates and few epochs.
+
+    *Source:* Thudi et al., Unrolling SGD, 2021, arXiv 2109.13398; the baseline GA of arXiv 2304.04934.
+    *Departs:* no pass over the retain set beforehand.
+    """
+
+    optim: Sgd = field(
+        default_factory=lambda: Sgd(lr=1e-3, epochs=5, schedule="constant", momentum=0.9, weight_decay=0.0)
+    )
+    """Optimiser."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset()
+
+    def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
+        new = copy.deepcopy(model)
+        task = split.task
+
+        def away(network: torch.nn.Module, batch: Batch) -> torch.Tensor:
+            return -task.loss(network(batch.inputs), batch.labels)
+
+        with engine.stage("ascent"):
+            fit(new, [Source(split.forget)], self.optim, seed=draw_seed(rng), engine=engine, loss=away, label="ascent")
+        return new

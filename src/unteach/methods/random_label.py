@@ -1,0 +1,50 @@
+"""Random labels: teach the forget set something wrong beside the retain set."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+
+from unteach.data.augment import Augment
+from unteach.engine import Engine
+from unteach.train import Sgd, Source, draw_seed, fit
+from unteach.types import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomLabel:
+    """Train on the retain set with true labels and on the forget set with wrong ones, drawn once, uniformly.
+
+    Of a multi-label example every label is flipped with probability one half, at least one of them.
+    *Source:* Golatkar et al., Eternal sunshine of the spotless net, 2020, arXiv 1911.04933; RL of arXiv 2304.04934.
+    *Departs:* nowhere known.
+    """
+
+    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.01, epochs=5, schedule="step:2"))
+    """Optimiser."""
+    augment: Augment | None = None
+    """How images vary."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"retain"})
+
+    def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
+        assert split.retain is not None
+        new = copy.deepcopy(model)
+        wrong = split.forget.relabel(wrong_labels(split.forget.labels, split.task.classes, rng))
+        sources = [Source(split.retain, self.augment), Source(wrong, self.augment)]
+        with engine.stage("random-label"):
+            fit(new, sources, self.optim, seed=draw_seed(rng), engine=engine, label="random-label")
+        return new
+
+
+def wrong_labels(labels: torch.Tensor, classes: int, rng: torch.Generator) -> torch.Tensor:
+    """Labels that differ from the given ones, uniform over the others; same shape and type."""
+    if labels.ndim == 1:
+        return (labels + torch.randint(1, classes, labels.shape, generator=rng)) % classes
+    flips = torch.rand(labels.shape, generator=rng) < 0.5
+    sure = torch.randint(0, classes, (len(labels), 1), generator=rng)
+    return torch.where(flips.scatter(1, sure, True), 1 - labels, labels)

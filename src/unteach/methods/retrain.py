@@ -1,0 +1,48 @@
+"""Retraining from scratch without the forget set: the exact answer, and the target of every other method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from unteach.data.augment import Augment
+from unteach.engine import Engine, pixels
+from unteach.models import fresh
+from unteach.train import Sgd, Source, draw_seed, fit
+from unteach.types import Split
+
+WHITENING_SAMPLE = 5000  # images that a data-dependent first layer is set from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrain:
+    """Train a fresh network of the same kind on the retain set only.
+
+    The recipe must be the original's own: another recipe gives another target. A first layer that depends on the data
+    (``whiten``) is set from retained images only. *Departs:* nowhere known.
+    """
+
+    optim: Sgd = field(default_factory=Sgd)
+    """The original's recipe."""
+    augment: Augment | None = None
+    """How images vary in training, as for the original."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"retain"})
+
+    def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
+        assert split.retain is not None
+        sample = pixels(split.retain.inputs[:WHITENING_SAMPLE])
+        new = fresh(model, seed=draw_seed(rng), sample=sample)
+        with engine.stage("retrain"):
+            fit(
+                new,
+                [Source(split.retain, self.augment)],
+                self.optim,
+                seed=draw_seed(rng),
+                engine=engine,
+                label="retrain",
+            )
+        return new

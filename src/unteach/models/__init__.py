@@ -1,0 +1,7 @@
+"""Networks: a few of our own by name, anybody's by import path, timm and torchvision by prefix."""
+
+from __future__ import annotations
+
+from unteach.models.build import MODELS, Blueprint, build, fresh, requires
+
+__all__ = ["MODELS", "Blueprint", "build", "fresh", "requires"]

@@ -1,0 +1,211 @@
+"""From a name, an import path or a file to a network, and from a network to a fresh one of the same kind."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unteach.types import Refusal
+
+Factory = Callable[..., "torch.nn.Module"]
+
+
+def _small_cnn(channels: int, classes: int, size: int) -> torch.nn.Module:
+    from unteach.models.small import small_cnn
+
+    return small_cnn(channels, classes, size)
+
+
+def _airbench(channels: int, classes: int, size: int) -> torch.nn.Module:
+    from unteach.models.airbench import Airbench
+
+    return Airbench(channels, classes, (64, 256, 256))
+
+
+def _airbench_small(channels: int, classes: int, size: int) -> torch.nn.Module:
+    from unteach.models.airbench import Airbench
+
+    return Airbench(channels, classes, (32, 96, 96))
+
+
+def _resnet18(channels: int, classes: int, size: int) -> torch.nn.Module:
+    from unteach.models.resnet import resnet18
+
+    return resnet18(channels, classes)
+
+
+def _resnet18_amun(channels: int, classes: int, size: int) -> torch.nn.Module:
+    from unteach.models.resnet import resnet18
+
+    return resnet18(channels, classes, halve=True)
+
+
+def _resnet18_face(channels: int, classes: int, size: int) -> torch.nn.Module:
+    from unteach.models.resnet import resnet18
+
+    return resnet18(channels, classes, stem="imagenet")
+
+
+def _vgg19_bn(channels: int, classes: int, size: int) -> torch.nn.Module:
+    from unteach.models.resnet import vgg19_bn
+
+    return vgg19_bn(channels, classes, size)
+
+
+MODELS: dict[str, tuple[Factory, str]] = {
+    "small-cnn": (_small_cnn, "three conv-pool-BN-ReLU blocks, for 28 × 28 and smaller, 0.1-0.25 M parameters"),
+    "airbench": (_airbench, "fast network for 32 × 32 colour images, widths 64/256/256, 2.0 M parameters"),
+    "airbench-small": (_airbench_small, "the same at widths 32/96/96, 0.3 M parameters"),
+    "resnet18": (_resnet18, "ResNet-18 with CIFAR stem, 11.2 M parameters"),
+    "resnet18-amun": (_resnet18_amun, "AMUN's ResNet-18: blocks with a shortcut convolution halved, raw pixels"),
+    "resnet18-face": (_resnet18_face, "ResNet-18 with torchvision's stem, for 128-pixel faces"),
+    "vgg19-bn": (_vgg19_bn, "VGG-19 with batch norm, for 32 × 32 and larger"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """How to make a network: enough to build it again, kept in every checkpoint.
+
+    ``shape`` is one input's shape, ``c × h × w`` or ``features``.
+    """
+
+    name: str
+    classes: int
+    shape: tuple[int, ...]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+def build(blueprint: Blueprint, *, seed: int, sample: torch.Tensor | None = None) -> torch.nn.Module:
+    """A network with fresh weights, the same for the same seed; the global random state is left as it was.
+
+    ``sample``: some training inputs, pixels in 0–1; networks with a data-dependent first layer (``whiten``) set it
+    from these. The blueprint is left on the network as ``unteach_blueprint``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _make(blueprint)
+    if sample is not None and hasattr(model, "whiten"):
+        model.whiten(sample)
+    model.unteach_blueprint = blueprint  # type: ignore[assignment]
+    return model
+
+
+def fresh(model: torch.nn.Module, *, seed: int, sample: torch.Tensor | None = None) -> torch.nn.Module:
+    """A network of the same kind with new random weights: what retraining starts from.
+
+    Built again from its blueprint when it has one, else every module's ``reset_parameters`` is called on a copy.
+    """
+    blueprint = getattr(model, "unteach_blueprint", None)
+    if isinstance(blueprint, Blueprint):
+        return build(blueprint, seed=seed, sample=sample)
+    new = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, module in new.named_modules():
+            if not (list(module.parameters(recurse=False)) or list(module.buffers(recurse=False))):
+                continue
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif list(module.parameters(recurse=False)):
+                raise Refusal(
+                    f"expected every layer to know reset_parameters(), got {type(module).__name__} at {name!r} without; "
+                    "build the network from a factory (--model file.py:factory), so that it can be retrained"
+                )
+    return new
+
+
+def _make(blueprint: Blueprint) -> torch.nn.Module:
+    name = blueprint.name
+    if name in MODELS:
+        return _own(blueprint)
+    if name.startswith("timm:"):
+        return _timm(blueprint)
+    if name.startswith("torchvision:"):
+        from unteach.models.vision import import_torchvision
+
+        arguments = {"num_classes": blueprint.classes, **blueprint.arguments}
+        model: torch.nn.Module = import_torchvision().models.get_model(name.split(":", 1)[1], **arguments)
+        return model
+    if ":" in name:
+        made = imported(name)(**blueprint.arguments)
+        if not isinstance(made, torch.nn.Module):
+            raise Refusal(f"expected {name} to return a torch.nn.Module, got {type(made).__name__}; check the factory")
+        return made
+    known = ", ".join(MODELS)
+    raise Refusal(
+        f"expected a model name ({known}), timm:NAME, torchvision:NAME, pkg.module:factory or file.py:factory, got {name!r}"
+    )
+
+
+def _own(blueprint: Blueprint) -> torch.nn.Module:
+    if len(blueprint.shape) != 3:
+        raise Refusal(
+            f"expected images for the network {blueprint.name}, got inputs of shape {blueprint.shape}; "
+            "give your own network as file.py:factory"
+        )
+    channels, height, width = blueprint.shape
+    try:
+        return MODELS[blueprint.name][0](channels, blueprint.classes, min(height, width), **blueprint.arguments)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+
+
+def _timm(blueprint: Blueprint) -> torch.nn.Module:
+    from unteach.models.vision import import_torchvision
+
+    import_torchvision()
+    try:
+        import timm
+    except ImportError as error:
+        raise Refusal(
+            "expected timm to be installed for a timm: model, got no such package; do pip install 'unteach[vision]'"
+        ) from error
+    arguments = {"num_classes": blueprint.classes, "in_chans": blueprint.shape[0], **blueprint.arguments}
+    model: torch.nn.Module = timm.create_model(blueprint.name.split(":", 1)[1], **arguments)
+    return model
+
+
+def imported(spec: str) -> Callable[..., Any]:
+    """The object that ``pkg.module:name`` or ``file.py:name`` names. Importing runs the user's own code."""
+    path, _, attribute = spec.rpartition(":")
+    try:
+        if path.endswith(".py"):
+            file = Path(path).resolve()
+            if not file.is_file():
+                raise Refusal(f"expected a Python file at {path}, got none; check the path before the colon")
+            name = f"unteach_user_{file.stem}"
+            module_spec = importlib.util.spec_from_file_location(name, file)
+            assert module_spec is not None
+            assert module_spec.loader is not None
+            module = importlib.util.module_from_spec(module_spec)
+            sys.modules[name] = module
+            module_spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(path)
+    except ImportError as error:
+        raise Refusal(f"expected an importable module before the colon of {spec!r}, got: {error}") from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise Refusal(
+            f"expected {attribute!r} in {path} to be a class or function, got {found!r}; check the name after the colon"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def requires(model: torch.nn.Module, kind: type[torch.nn.Module], who: str) -> None:
+    """Refuse a network that has no layer of the kind a method works on."""
+    if not any(isinstance(module, kind) for module in model.modules()):
+        raise Refusal(f"expected a network with {kind.__name__} layers for {who}, got none; choose another method")

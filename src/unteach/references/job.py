@@ -1,0 +1,66 @@
+"""One training from scratch as a job that is done once: the same job and file twice costs nothing the second time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unteach.checkpoint import Checkpoint, Provenance, load, save, trained_on
+from unteach.data import DataSet
+from unteach.data.augment import Augment
+from unteach.engine import Engine, pixels
+from unteach.models import Blueprint, build
+from unteach.store import digest_of, load_tensors
+from unteach.train import Sgd, Source, fit
+
+WHITENING_SAMPLE = 5000  # images that a data-dependent first layer is set from
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """Train a network from random weights on the training set without ``left_out``.
+
+    ``seed`` decides weights and order. The job is done when its file is there with the same key (settings, data, ids).
+    """
+
+    blueprint: Blueprint
+    optim: Sgd
+    augment: Augment | None
+    seed: int
+    left_out: tuple[str, ...] = ()
+    label: str = "training"
+
+    def recipe(self) -> dict[str, Any]:
+        """Optimiser and augmentation as JSON, for provenance and for training more models the same way."""
+        return {"optim": asdict(self.optim), "augment": asdict(self.augment) if self.augment else None}
+
+    def __call__(self, data: DataSet, path: Path, engine: Engine) -> Checkpoint:
+        """Do the job, or find it done; an interrupted one goes on after its last whole epoch."""
+        key = digest_of([self.blueprint.as_json(), self.recipe(), self.seed, sorted(self.left_out), data.fingerprint])
+        if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
+            self._train(data, path, engine, key)
+        return load(path, data=data.train)
+
+    def _train(self, data: DataSet, path: Path, engine: Engine, key: str) -> None:
+        import numpy as np
+
+        gone = np.isin(data.train.ids, np.asarray(self.left_out, dtype=data.train.ids.dtype))
+        kept = data.train.take(~gone)
+        model = build(self.blueprint, seed=self.seed, sample=pixels(kept.inputs[:WHITENING_SAMPLE]))
+        with engine.stage(self.label):
+            log = fit(model, [Source(kept, self.augment)], self.optim, seed=self.seed, engine=engine, label=self.label)
+        provenance = Provenance(
+            classes=list(data.train.classes),
+            data=data.name,
+            data_fingerprint=data.fingerprint,
+            trained_on=trained_on(data.train, list(self.left_out)),
+            recipe=self.recipe(),
+            made_by={"verb": "train", "key": key},
+            seed=self.seed,
+            seconds=sum(record["seconds"] for record in log),
+            units=float(self.optim.epochs * len(kept)),
+            log=log,
+        )
+        if engine.rank == 0:
+            save(path, model, provenance)

@@ -1,0 +1,160 @@
+"""Frozen dataclasses to flags and back: a field is a flag, its attribute docstring the help, its default the default."""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import Any
+
+from unteach.types import Method, Refusal
+
+FLAT = ("source", "output", "machine", "method")  # fields whose own fields are flags without a prefix
+
+
+def add_settings(parser: Any, instance: Any, prefix: str = "", unset: bool = False) -> None:
+    """Add a flag for every field of a settings object, with its current values as defaults.
+
+    A nested settings object gives ``--outer.inner``; one of several classes gives ``--outer.kind`` besides. ``unset``:
+    the object itself is optional, so its flags default to "not given".
+    """
+    hints, documents = typing.get_type_hints(type(instance)), _documents(type(instance))
+    for item in fields(instance):
+        name, value, hint = item.name, getattr(instance, item.name), hints[item.name]
+        key = f"{prefix}{name}"
+        options = _classes(hint)
+        if isinstance(value, Method) and is_dataclass(value):
+            known = ", ".join(_methods())
+            parser.add_argument(
+                "--method", type=str, default=None, help=f"{documents.get(name)} ({known}; default: amun)"
+            )
+            add_settings(parser, value)
+        elif options:
+            if len(options) > 1:
+                kinds = ", ".join(_kind(option) for option in options)
+                parser.add_argument(
+                    _flag(f"{key}.kind"),
+                    type=str,
+                    help=f"{documents.get(name)} ({kinds}; default: {_kind(type(value))})",
+                )
+            inner = value if value is not None else options[0]()
+            add_settings(parser, inner, "" if name in FLAT else f"{key}.", unset=unset or value is None)
+        else:
+            _add_flag(parser, key, hint, value, documents.get(name, ""), unset)
+
+
+def settings_from(instance: Any, namespace: Any, prefix: str = "", unset: bool = False) -> Any:
+    """The settings object with the values that were parsed; None when it is optional and nothing of it was given."""
+    hints = typing.get_type_hints(type(instance))
+    values: dict[str, Any] = {}
+    for item in fields(instance):
+        name, value, key = item.name, getattr(instance, item.name), f"{prefix}{item.name}"
+        options = _classes(hints[name])
+        if isinstance(value, Method) and is_dataclass(value):
+            values[name] = settings_from(value, namespace)
+        elif options:
+            inner = value if value is not None else options[0]()
+            deeper = "" if name in FLAT else f"{key}."
+            got = settings_from(inner, namespace, deeper, unset=unset or value is None)
+            if got is not None:
+                values[name] = got
+        else:
+            found = namespace.get(key)
+            if found is not None or not unset:
+                values[name] = tuple(found) if isinstance(value, tuple) and found is not None else found
+    return None if unset and not values else replace(instance, **values)
+
+
+def chosen(arguments: list[str]) -> dict[str, str]:
+    """The choices that decide which further flags there are: ``method`` and every ``….kind``, from flags or --config."""
+    found: dict[str, str] = {}
+    for position, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        key = flag.removeprefix("--")
+        value = value or (arguments[position + 1] if position + 1 < len(arguments) else "")
+        if key == "config":
+            found = {**_chosen_in_file(value), **found}
+        elif flag.startswith("--") and (key == "method" or key.endswith(".kind")):
+            found[key] = value
+    return found
+
+
+def instance_with(default: Any, choices: dict[str, str]) -> Any:
+    """A verb's default settings with the chosen method and the chosen kinds put in."""
+    changes: dict[str, Any] = {}
+    if "method" in choices:
+        if not hasattr(default, "method") or isinstance(default.method, str):
+            return default
+        name = choices["method"]
+        if name not in _methods():
+            raise Refusal(f"expected a method ({', '.join(_methods())}), got {name!r}; see unteach list")
+        changes["method"] = _methods()[name]()
+    method = changes.get("method", getattr(default, "method", None))
+    for key, kind in choices.items():
+        if key.endswith(".kind") and is_dataclass(method):
+            field_name = key.removesuffix(".kind")
+            options = _classes(typing.get_type_hints(type(method)).get(field_name, str))
+            match = [option for option in options if _kind(option) == kind]
+            if not match:
+                known = ", ".join(_kind(option) for option in options) or "nothing of the kind here"
+                raise Refusal(f"expected --{key} to be one of {known}, got {kind!r}; choose one of these")
+            changes["method"] = method = replace(method, **{field_name: match[0]()})  # type: ignore[type-var]
+    return replace(default, **changes)
+
+
+def _add_flag(parser: Any, key: str, hint: Any, value: Any, text: str, unset: bool) -> None:
+    default = None if unset else value
+    text = text.replace("%", "%%")
+    if isinstance(value, tuple):
+        kind = typing.get_args(hint)[0]
+        parser.add_argument(_flag(key), nargs="*", type=kind, default=list(default or ()), help=text)
+        return
+    parser.add_argument(_flag(key), type=hint | None if unset else hint, default=default, help=text)
+
+
+def _flag(key: str) -> str:
+    return f"--{key}"
+
+
+def _classes(hint: Any) -> tuple[type, ...]:
+    """The dataclasses a field may hold; empty for plain values."""
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return tuple(part for part in parts if isinstance(part, type) and is_dataclass(part))
+
+
+def _kind(option: type) -> str:
+    return option.__name__.lower()
+
+
+def _methods() -> dict[str, Any]:
+    from unteach.methods import METHODS
+
+    return dict(METHODS)
+
+
+def _chosen_in_file(path: str) -> dict[str, str]:
+    import yaml
+
+    try:
+        with open(path) as file:
+            found = yaml.safe_load(file) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise Refusal(f"expected a YAML file at {path}, got: {error}; check --config") from error
+    if not isinstance(found, dict):
+        raise Refusal(
+            f"expected settings (name: value) in {path}, got {type(found).__name__}; see --help for the names"
+        )
+    choices = {"method": str(found["method"])} if "method" in found else {}
+    choices |= {f"{k}.kind": str(v["kind"]) for k, v in found.items() if isinstance(v, dict) and "kind" in v}
+    return choices
+
+
+@cache
+def _documents(cls: type) -> dict[str, str]:
+    from docstring_parser import parse_from_object
+
+    return {p.arg_name: " ".join((p.description or "").split()) for p in parse_from_object(cls).params}
+
+
+__all__ = ["add_settings", "chosen", "instance_with", "settings_from"]

@@ -1,0 +1,170 @@
+"""Files: written whole or not at all, loaded without running code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unteach.types import Refusal
+
+KEY = "unteach"  # where our provenance sits in a safetensors header
+
+
+def write(path: Path, put: Callable[[Path], object]) -> None:
+    """Write a file through ``put(temporary_path)`` and rename it into place; a failure leaves nothing behind."""
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        put(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise Refusal(
+            f"expected to be able to write {path}, got: {error.strerror or error}; free some space or choose another folder"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write(path, lambda temporary: temporary.write_text(text))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys; NaN and infinity are refused, since JSON has neither."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, or say what is wrong with it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except OSError as error:
+        raise Refusal(f"expected a readable file at {path}, got: {error.strerror}; check the path") from error
+    except ValueError as error:
+        raise Refusal(f"expected JSON in {path}, got: {error}; the file is damaged or of another kind") from error
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], provenance: Mapping[str, Any]) -> None:
+    """Tensors and where they come from, as one safetensors file."""
+    from safetensors.torch import save
+
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    data = save(whole, metadata={KEY: json.dumps(provenance, sort_keys=True)})
+    write(path, lambda temporary: temporary.write_bytes(data))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and provenance of a safetensors file, or the state dict of a PyTorch file without provenance.
+
+    PyTorch files are read with ``weights_only=True``: a pickle with code in it is refused, not run.
+    Raises: Refusal for a file that is missing, truncated, foreign, or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise Refusal(f"expected a checkpoint at {path}, got no such file; check the path")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    return _load_pickle(path), {}
+
+
+def _load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            metadata = file.metadata() or {}
+        return tensors, json.loads(metadata.get(KEY, "{}"))
+    except (SafetensorError, ValueError, OSError) as error:
+        raise Refusal(
+            f"expected a whole safetensors file at {path}, got: {error}; it is truncated or of another kind"
+        ) from error
+
+
+def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
+    import pickle
+    import warnings
+    import zipfile
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on a foreign pickle's protocol before it refuses it
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise Refusal(
+            f"expected {path} to hold tensors only, got a pickle that would run code or is no pickle at all; "
+            "save the state dict (torch.save(model.state_dict(), …)) and give that"
+        ) from error
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+        zipfile.BadZipFile,
+        AttributeError,
+        TypeError,
+    ) as error:
+        reason = str(error).partition("\n")[0] or "an empty file"
+        raise Refusal(f"expected a PyTorch checkpoint at {path}, got: {reason}; it is truncated or foreign") from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
+        raise Refusal(
+            f"expected a state dict (names to tensors) in {path}, got {type(found).__name__}; save model.state_dict()"
+        )
+    return dict(found)
+
+
+def load_into(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Put a state dict into a network, strictly; a prefix ``module.`` or ``model.`` on every name is taken off."""
+    expected = model.state_dict()
+    for prefix in ("module.", "model.", "net."):
+        if all(name.startswith(prefix) for name in tensors) and not all(name.startswith(prefix) for name in expected):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        raise Refusal(
+            f"expected {path} to fit the network, got {len(missing)} missing and {len(extra)} unknown names"
+            f" (such as {(missing + extra)[0]!r}); give the --model that the checkpoint was trained with"
+        )
+    for name, value in tensors.items():
+        if value.shape != expected[name].shape:
+            raise Refusal(
+                f"expected {name!r} in {path} to have shape {tuple(expected[name].shape)}, got {tuple(value.shape)}; "
+                "the number of classes or the --model differs"
+            )
+    model.load_state_dict(dict(tensors), strict=True)
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 over the state dict: names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8 if tensor.ndim else tensor.dtype).numpy().tobytes()
+        )
+    return digest.hexdigest()
+
+
+def digest_of(names: object) -> str:
+    """SHA-256 of any JSON value, for lists of ids and settings."""
+    return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()

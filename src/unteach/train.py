@@ -1,0 +1,240 @@
+"""Training: the optimiser's settings, and the one loop that every method that trains goes through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unteach.data.augment import Augment, Resident
+from unteach.engine import Engine
+from unteach.schedule import rate
+from unteach.store import fingerprint, write
+from unteach.types import Examples, Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgd:
+    """Stochastic gradient descent with momentum, and how its learning rate moves."""
+
+    lr: float = 0.1
+    """Learning rate at its highest."""
+    epochs: int = 10
+    """Passes over the data."""
+    batch: int = 128
+    """Examples in a step; an epoch is cut into equal steps of about this size, so none is left ragged."""
+    momentum: float = 0.9
+    """Share of the last step kept in the next."""
+    nesterov: bool = False
+    """Nesterov's form of momentum."""
+    weight_decay: float = 5e-4
+    """Added to the gradient as weight_decay × weight, on every trained tensor."""
+    schedule: str = "cosine"
+    """Learning rate over time: constant, step:EPOCHS[,FACTOR], multistep:E1,E2,…, cosine, onecycle[:WARMUP SHARE]."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("lr", 0.0), ("epochs", 1), ("batch", 1), ("momentum", 0.0), ("weight_decay", 0.0)):
+            value = getattr(self, name)
+            if not value >= low:
+                raise Refusal(f"expected {name} to be at least {low}, got {value}; choose a larger one")
+        rate(self.schedule, 0.0, self.epochs)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Examples to train on, and how their images are varied; sources are shuffled together."""
+
+    examples: Examples
+    augment: Augment | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's examples on the device.
+
+    ``inputs``: float, pixels in 0–1. ``labels``: as in the data. ``part``: which source each comes from (the source
+    alongside is the last number). ``row``: its position in that source. ``size``: the step's examples on all processes.
+    """
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    part: torch.Tensor
+    row: torch.Tensor
+    size: int
+
+
+Loss = Callable[["torch.nn.Module", Batch], "torch.Tensor"]
+
+
+def draw_seed(rng: torch.Generator) -> int:
+    """A new seed from a generator: how one argument of randomness serves several stages."""
+    return int(torch.randint(0, 2**40, (1,), generator=rng))
+
+
+def fit(
+    model: torch.nn.Module,
+    sources: Sequence[Source],
+    optim: Sgd,
+    *,
+    seed: int,
+    engine: Engine,
+    loss: Loss | None = None,
+    alongside: Source | None = None,
+    after_step: Callable[[torch.nn.Module], None] | None = None,
+    label: str = "training",
+) -> list[dict[str, float]]:
+    """Train a model in place; returns one record (epoch, loss, seconds) per epoch.
+
+    In every epoch all sources are shuffled together and gone through once. ``alongside`` adds to each step as many
+    examples of one more source, in an endless shuffle of its own. ``loss(model, batch)`` gives one value per example;
+    their mean is minimised (default: the task's loss). ``after_step(model)`` is called after every update.
+
+    When the engine has a scratch folder, the state after each whole epoch is kept there, and a training with the same
+    label, start, settings, data and seed goes on from it: it ends with the same bytes as if never interrupted.
+    Raises: Refusal when the loss is no longer finite.
+    """
+    feed = _Feed([s for s in sources if len(s.examples)], alongside, engine.device)
+    objective = loss or _task_loss(sources[0].examples)
+    engine.place(model)
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=optim.lr,
+        momentum=optim.momentum,
+        weight_decay=optim.weight_decay,
+        nesterov=optim.nesterov,
+    )
+    start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
+    state = _Resume(engine.scratch and engine.scratch / f"{label.replace(' ', '-')}.resume", start_from)
+    log = state.load(model, optimizer)
+    wrapped, stepper = engine.setup(model, optimizer)
+    steps = max(1, -(-feed.total // optim.batch))
+    with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
+        for epoch in range(len(log), optim.epochs):
+            start = time.perf_counter()
+            torch.manual_seed(seed * 1_000_003 + epoch * 7919 + engine.rank)  # for dropout and its like
+            wrapped.train()
+            total = torch.zeros((), device=engine.device)
+            for step, batch in enumerate(feed.epoch(seed, epoch, steps, engine)):
+                for group in stepper.param_groups:
+                    group["lr"] = optim.lr * rate(optim.schedule, epoch + step / steps, optim.epochs)
+                with engine.autocast():
+                    # Processes average their gradients, so each counts its part of the whole step's mean.
+                    value = objective(wrapped, batch).float().sum() * (engine.world / batch.size)
+                stepper.zero_grad(set_to_none=True)
+                engine.backward(value)
+                stepper.step()
+                if after_step is not None:
+                    after_step(model)
+                total += value.detach()
+                engine.meter.trained += len(batch.labels)
+                engine.events.progress(label, epoch * steps + step + 1, optim.epochs * steps)
+            mean = float(total) / steps
+            if not torch.isfinite(total):
+                raise Refusal(
+                    f"expected a finite loss while {label}, got {mean} in epoch {epoch + 1}; lower the learning rate"
+                )
+            record = {"epoch": epoch + 1, "loss": mean, "seconds": time.perf_counter() - start}
+            log.append(record)
+            engine.events.emit("epoch", stage=label, **record)
+            if engine.rank == 0:
+                state.save(model, optimizer, log)
+    model.eval()
+    return log
+
+
+def _task_loss(examples: Examples) -> Loss:
+    task = examples.task
+    return lambda model, batch: task.loss(model(batch.inputs), batch.labels)
+
+
+class _Feed:
+    """Shuffled batches from several resident sources."""
+
+    def __init__(self, sources: Sequence[Source], alongside: Source | None, device: torch.device) -> None:
+        if not sources:
+            raise Refusal("expected at least one example to train on, got none; check the request and the data")
+        self.parts = [*sources, *([alongside] if alongside else [])]
+        self.images = [Resident(s.examples.inputs, s.augment, device) for s in self.parts]
+        self.labels = [s.examples.labels.to(device) for s in self.parts]
+        self.mixed = len(sources)
+        sizes = torch.tensor([len(s.examples) for s in sources])
+        self.total = int(sizes.sum())
+        self.starts = torch.cat((torch.zeros(1, dtype=torch.long), sizes.cumsum(0)))
+        self.device = device
+
+    @property
+    def identity(self) -> list[object]:
+        """What tells these data from others, cheaply: sizes, first and last ids, augmentation."""
+        return [
+            [
+                len(s.examples),
+                str(s.examples.ids[0]),
+                str(s.examples.ids[-1]),
+                int(s.examples.labels.sum()),
+                repr(s.augment),
+            ]
+            for s in self.parts
+        ]
+
+    def epoch(self, seed: int, epoch: int, steps: int, engine: Engine) -> Iterator[Batch]:
+        order = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        vary = torch.Generator().manual_seed(seed * 999_983 + epoch * 31 + engine.rank)
+        rest = torch.Generator().manual_seed(seed * 1_000_033 + epoch)
+        endless = torch.zeros(0, dtype=torch.long)
+        for chosen in torch.randperm(self.total, generator=order).tensor_split(steps):
+            mine = chosen[engine.share(len(chosen))]
+            part = torch.searchsorted(self.starts, mine, right=True) - 1
+            picks = [(number, (mine - self.starts[number])[part == number]) for number in range(self.mixed)]
+            if len(self.parts) > self.mixed:
+                while len(endless) < len(chosen):
+                    more = torch.randperm(len(self.labels[-1]), generator=rest)
+                    endless = torch.cat((endless, more))
+                beside, endless = endless[: len(chosen)], endless[len(chosen) :]
+                picks.append((self.mixed, beside[engine.share(len(beside))]))
+            size = len(chosen) * (2 if len(self.parts) > self.mixed else 1)
+            yield self._gather([(number, rows) for number, rows in picks if len(rows)], vary, size)
+
+    def _gather(self, picks: list[tuple[int, torch.Tensor]], vary: torch.Generator, size: int) -> Batch:
+        inputs = [self.images[number].batch(rows, vary) for number, rows in picks]
+        labels = [self.labels[number][rows.to(self.device)] for number, rows in picks]
+        part = torch.cat([torch.full((len(rows),), number) for number, rows in picks]).to(self.device)
+        row = torch.cat([rows for _, rows in picks]).to(self.device)
+        joined = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
+        return Batch(joined, torch.cat(labels), part, row, size)
+
+
+class _Resume:
+    """The state after the last whole epoch, in a file; nothing when there is no file to keep."""
+
+    def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.identity = repr(identity)
+
+    def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+        if self.path is None or not self.path.is_file():
+            return []
+        try:
+            saved = torch.load(self.path, weights_only=True)
+        except Exception as error:
+            raise Refusal(
+                f"expected a resumable state in {self.path}, got: {error}; delete the file to start anew"
+            ) from error
+        if saved["identity"] != self.identity:
+            return []
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        return list(saved["log"])
+
+    def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, float]]) -> None:
+        if self.path is not None:
+            state = {
+                "identity": self.identity,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "log": log,
+            }
+            write(self.path, lambda temporary: torch.save(state, temporary))

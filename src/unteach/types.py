@@ -1,0 +1,231 @@
+"""The words every room shares: examples, splits, tasks, and what a method or an attack is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from unteach.engine import Engine
+
+
+class Refusal(Exception):  # noqa: N818 - it is not a fault of the program
+    """Bad input, told in one sentence: *expected … got …; do …*. The command line prints it and exits with 2."""
+
+
+class MultiClass:
+    """One label of ``classes`` per example; labels are int64 of shape ``n``, logits ``n × classes``."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of each example, in nats, shape ``n``."""
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+
+    def correct(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Share of right answers of each example: 0 or 1, float, shape ``n``."""
+        return (logits.argmax(1) == labels).double()
+
+    def confidence(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Logit-scaled confidence φ = f_y − logsumexp over the other classes, float64, shape ``n``.
+
+        Equal to log(p_y / (1 − p_y)), computed without leaving logit space.
+        *Source:* Carlini et al., LiRA, 2022, arXiv 2112.03570, section IV; the same as KLoM's margin.
+        """
+        z = logits.double()
+        true = z.gather(1, labels[:, None]).squeeze(1)
+        others = z.scatter(1, labels[:, None], -torch.inf)
+        return true - torch.logsumexp(others, 1)
+
+    def margin(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """How far the example is from being misread: z_y − max of the others; negative when wrong. Shape ``n``."""
+        true = logits.gather(1, labels[:, None]).squeeze(1)
+        return true - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+
+    def predict(self, logits: torch.Tensor) -> torch.Tensor:
+        """The model's own labels, in the form of the data's."""
+        return logits.argmax(1)
+
+
+class MultiLabel:
+    """``classes`` yes-or-no labels per example; labels are float32 0/1 of shape ``n × classes``."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Binary cross-entropy averaged over the labels of each example, in nats, shape ``n``."""
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none").mean(1)
+
+    def correct(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Share of an example's labels answered right (threshold: probability 0.5), float, shape ``n``."""
+        return ((logits > 0) == (labels > 0.5)).double().mean(1)
+
+    def confidence(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Logit of each true answer, averaged over the labels: the per-label φ of the binary case, float64."""
+        return (logits.double() * (2 * labels.double() - 1)).mean(1)
+
+    def margin(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The least sure of the answers: negative as soon as one label is wrong. Shape ``n``."""
+        return (logits * (2 * labels - 1)).amin(1)
+
+    def predict(self, logits: torch.Tensor) -> torch.Tensor:
+        """The model's own labels, in the form of the data's."""
+        return (logits > 0).float()
+
+
+Task = MultiClass | MultiLabel
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs with labels and names: the only notion of a data set in this library.
+
+    ``inputs``: uint8 images 0–255 of shape ``n × c × h × w``, or float32 (perturbed images in 0–1; features).
+    ``labels``: int64 ``n`` (one class each) or float32 ``n × k`` (multi-label).
+    ``ids``: array of ``n`` different strings that stay with their example through every selection.
+    ``groups``: array of ``n`` strings (person, household …) or None.
+    ``classes``: the names of the classes, or of the labels of a multi-label task.
+    """
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    ids: np.ndarray
+    groups: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.inputs)
+        lengths = {"labels": len(self.labels), "ids": len(self.ids)}
+        if self.groups is not None:
+            lengths["groups"] = len(self.groups)
+        for name, length in lengths.items():
+            if length != n:
+                raise Refusal(f"expected one entry of {name} per input ({n}), got {length}; check the data")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def task(self) -> Task:
+        """What the labels ask of a model."""
+        return MultiLabel(len(self.classes)) if self.labels.ndim == 2 else MultiClass(len(self.classes))
+
+    def take(self, index: torch.Tensor | np.ndarray | Sequence[int]) -> Examples:
+        """The examples at these positions, in this order."""
+        rows = np.asarray(index)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
+        at = torch.from_numpy(rows)
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, inputs=self.inputs[at], labels=self.labels[at], ids=self.ids[rows], groups=groups)
+
+    def relabel(self, labels: torch.Tensor) -> Examples:
+        """The same inputs and ids under other labels."""
+        return replace(self, labels=labels)
+
+    def positions(self, ids: Sequence[str] | np.ndarray) -> np.ndarray:
+        """Where these ids stand; an unknown id is refused by name."""
+        where = {name: i for i, name in enumerate(self.ids.tolist())}
+        missing = [name for name in ids if name not in where]
+        if missing:
+            shown = ", ".join(repr(str(name)) for name in missing[:3]) + (" …" if len(missing) > 3 else "")
+            raise Refusal(
+                f"expected ids of the training set, got {len(missing)} unknown: {shown}; "
+                f"ids here look like {str(self.ids[0])!r}"
+            )
+        return np.fromiter((where[name] for name in ids), dtype=np.int64, count=len(ids))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of inputs, labels, ids, shape and class names: the same data always gives the same 64 digits."""
+        digest = hashlib.sha256()
+        for tensor in (self.inputs, self.labels):
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().data)
+        for names in (self.ids.tolist(), self.classes):
+            digest.update("\0".join(names).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What an unlearning method may see. There is no test set: what a method cannot see it cannot leak.
+
+    ``retain`` is None when the operator no longer holds the rest of the training data.
+    """
+
+    forget: Examples
+    retain: Examples | None
+    validation: Examples | None = None
+
+    @property
+    def task(self) -> Task:
+        return self.forget.task
+
+
+@runtime_checkable
+class Method(Protocol):
+    """An unlearning method: a frozen dataclass of settings that is called.
+
+    ``needs`` names what it can't do without: any of ``"retain"``, ``"validation"``, ``"class"``, ``"convolutions"``.
+    The given model stays bit-identical; the same generator state gives the same bytes.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    def __call__(
+        self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine
+    ) -> torch.nn.Module: ...
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """Perturbs inputs so that the model errs: floats in 0–1 in, floats in 0–1 out, no gradients left behind."""
+
+    def __call__(
+        self, model: torch.nn.Module, inputs: torch.Tensor, labels: torch.Tensor, rng: torch.Generator
+    ) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """What the judges read: the logits of every model on every example, and who trained on what.
+
+    ``logits``: float32 ``models × views × examples × classes`` (views: 1 = no augmentation).
+    ``labels``: as in the data. ``members``, ``forgotten``: bool ``models × examples``; forgotten ≤ members.
+    ``groups``: the independent units for intervals (person …), or None.
+    """
+
+    models: tuple[str, ...]
+    logits: np.ndarray
+    labels: np.ndarray
+    members: np.ndarray
+    forgotten: np.ndarray
+    groups: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One measured number with its target, so that no number stands alone.
+
+    ``better``: "lower", "higher" or "target" (as near to the target as possible, on either side).
+    ``doubts``: sentences that qualify the number.
+    """
+
+    name: str
+    value: float
+    target: float | None
+    better: str
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    doubts: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in self.__dict__.items()}

@@ -1,0 +1,79 @@
+"""``unteach audit``: judge an unlearned checkpoint that is already there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unteach.audit import Tolerance
+from unteach.checkpoint import check_data, load
+from unteach.data import forget_ids, split, write_ids
+from unteach.types import Refusal
+from unteach.verbs.evaluation import Cast, evaluate
+from unteach.verbs.forget import INDISTINGUISHABLE, refuse_if_it_saw
+from unteach.verbs.settings import DataChoice, Machine, Output
+from unteach.verbs.train import plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRun:
+    """Compare an unlearned model with the original and with retrained ones, and write findings and report.
+
+    With two or more retrained models the last is held out: it must pass its own audit, or the verdict is inconclusive.
+    """
+
+    unlearned: Path = field(default=Path("model.safetensors"))
+    """The model to judge; it may come from any program."""
+    original: Path | None = None
+    """The model it was made from; without it there is no control that the attack sees anything."""
+    retrained: tuple[Path, ...] = ()
+    """Models retrained without the forget set: the target, and (the last of several) the control."""
+    model: str = ""
+    """Network of the checkpoints, when they don't say: NAME, timm:NAME, torchvision:NAME, pkg.module:factory, file.py:factory."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Arguments for the network's factory, as JSON or YAML."""
+    source: DataChoice = field(default_factory=DataChoice)
+    ids: str = ""
+    """What was to be forgotten: a file of ids (forget.txt of the forget run), class:NAME or group:NAME."""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    """How far from retraining still counts as equal."""
+    retain_sample: int = 10_000
+    """Retained examples to look at, drawn once; all of them if there are fewer."""
+    seed: int = 0
+    """Seed of the draws."""
+    gate: bool = False
+    """Whether to exit with 3 unless the verdict is "indistinguishable from retrain within tolerance"."""
+    output: Output = field(default_factory=lambda: Output(out=Path("runs/audit")))
+    machine: Machine = field(default_factory=Machine)
+
+    def __call__(self) -> int:
+        if not self.ids:
+            raise Refusal(
+                "expected --ids to say what was forgotten, got nothing; give the forget.txt of the forget run"
+            )
+        data = self.source.load()
+        everyone = [self.unlearned, *([self.original] if self.original else []), *self.retrained]
+        loaded = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in everyone]
+        for checkpoint in loaded:
+            check_data(checkpoint, data.fingerprint)
+        ids = forget_ids(self.ids, data.train, self.seed)
+        retrained = tuple(loaded[len(loaded) - len(self.retrained) :])
+        for checkpoint in retrained:
+            refuse_if_it_saw(checkpoint, ids)
+        cast = Cast(original=loaded[1] if self.original else None, unlearned=loaded[0], retrained=retrained)
+        folder = self.output.open(plain(self))
+        write_ids(folder / "forget.txt", ids)
+        with self.machine.engine(folder, not self.output.quiet) as engine:
+            findings = evaluate(
+                data,
+                split(data.train, ids),
+                cast,
+                spec=self.ids,
+                tolerance=self.tolerance,
+                retain_sample=self.retain_sample,
+                seed=self.seed,
+                folder=folder,
+                engine=engine,
+            )
+        return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0

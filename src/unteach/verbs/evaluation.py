@@ -1,0 +1,199 @@
+"""From checkpoints to findings and a report: what ``forget`` and ``audit`` both end with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unteach.audit import Roles, Tolerance, audit
+from unteach.checkpoint import Checkpoint, environment
+from unteach.data import DataSet
+from unteach.engine import Engine
+from unteach.store import digest_of, save_tensors, write_json
+from unteach.types import Examples, Signals, Split
+
+
+@dataclass(frozen=True, eq=False)
+class Cast:
+    """The models of one audit. With several retrained ones the last is held out as a control."""
+
+    original: Checkpoint | None
+    unlearned: Checkpoint
+    retrained: tuple[Checkpoint, ...] = ()
+
+    def members(self) -> dict[str, list[Checkpoint]]:
+        """Role to models, only the roles that are filled."""
+        held_out = self.retrained[-1:] if len(self.retrained) > 1 else ()
+        targets = self.retrained[: len(self.retrained) - len(held_out)]
+        roles = {
+            "original": [self.original] if self.original else [],
+            "unlearned": [self.unlearned],
+            "retrained": list(targets),
+            "held_out_retrained": list(held_out),
+        }
+        return {role: models for role, models in roles.items() if models}
+
+
+def evaluate(
+    data: DataSet,
+    parts: Split,
+    cast: Cast,
+    *,
+    spec: str,
+    tolerance: Tolerance,
+    retain_sample: int,
+    seed: int,
+    folder: Path,
+    engine: Engine,
+) -> dict[str, Any]:
+    """Score every model once, judge the scores, write signals, findings and report into ``folder``; returns the findings."""
+    from rich.console import Console
+
+    from unteach.report import render
+    from unteach.verbs.terminal import results_table
+
+    retain = _sample(parts.retain, retain_sample, seed)
+    judged = [part for part in (retain, parts.forget, data.test) if part is not None]
+    signals, roles = _signals(cast, judged, parts.forget, engine)
+    masks = _masks([len(retain) if retain else 0, len(parts.forget), len(data.test)])
+    names = np.concatenate([part.ids for part in judged])
+    findings = audit(
+        signals,
+        roles=roles,
+        retain=masks[0],
+        forget=masks[1],
+        test=masks[2],
+        ids=names,
+        classes=data.train.classes,
+        tolerance=tolerance,
+        seed=seed,
+    )
+    findings |= _story(data, parts, cast, spec, seed, signals)
+    write_json(folder / "findings.json", findings)
+    _save_signals(folder / "signals.safetensors", signals, names)
+    pages = render(findings, folder, thumbnails=_thumbnails(parts.forget, findings))
+    console = Console()
+    console.print(results_table(findings))
+    console.print(findings["summary"], highlight=False)
+    _print_cost(findings["cost"])
+    print(f"unlearned model: {cast.unlearned.path}")
+    print(f"report: {next(page for page in pages if page.suffix == '.html')}")
+    return findings
+
+
+def _sample(retain: Examples | None, size: int, seed: int) -> Examples | None:
+    if retain is None or len(retain) <= size:
+        return retain
+    rng = torch.Generator().manual_seed(seed)
+    return retain.take(torch.randperm(len(retain), generator=rng)[:size].sort().values)
+
+
+def _signals(cast: Cast, judged: list[Examples], forget: Examples, engine: Engine) -> tuple[Signals, Roles]:
+    logits, names, members = [], [], []
+    at: dict[str, list[int]] = {}
+    ids = np.concatenate([part.ids for part in judged])
+    in_training = np.concatenate([np.full(len(part), not _is_test(part, judged)) for part in judged])
+    total = sum(len(models) for models in cast.members().values())
+    for role, models in cast.members().items():
+        for checkpoint in models:
+            engine.place(checkpoint.model)
+            logits.append(torch.cat([engine.logits(checkpoint.model, part.inputs) for part in judged]).numpy())
+            gone = np.asarray(
+                checkpoint.provenance.trained_on.get("left_out", forget.ids if role != "original" else []), dtype=str
+            )
+            saw = in_training & (~np.isin(ids, gone) | (role == "unlearned") & np.isin(ids, forget.ids))
+            members.append(saw)
+            at.setdefault(role, []).append(len(names))
+            names.append(f"{role}:{checkpoint.path.name}")
+            engine.events.progress("scoring", len(names), total)
+    member = np.stack(members)
+    forgotten = np.zeros_like(member)
+    for index in at["unlearned"]:
+        forgotten[index] = np.isin(ids, forget.ids) & member[index]
+    labels = torch.cat([part.labels for part in judged]).numpy()
+    groups = None if judged[0].groups is None else np.concatenate([np.asarray(part.groups) for part in judged])
+    signals = Signals(tuple(names), np.stack(logits)[:, None], labels, member, forgotten, groups)
+    roles = Roles(
+        original=at.get("original", [None])[0],
+        retrained=tuple(at.get("retrained", ())),
+        held_out_retrained=at.get("held_out_retrained", [None])[0],
+        unlearned=at["unlearned"][0],
+    )
+    return signals, roles
+
+
+def _is_test(part: Examples, judged: list[Examples]) -> bool:
+    return part is judged[-1]
+
+
+def _masks(sizes: list[int]) -> list[np.ndarray]:
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return [owner == number for number in range(len(sizes))]
+
+
+def _story(data: DataSet, parts: Split, cast: Cast, spec: str, seed: int, signals: Signals) -> dict[str, Any]:
+    """What surrounds the judged numbers: the request, the method, the bill, and what all of it was made with."""
+    made = cast.unlearned.provenance
+    size = len(parts.forget) + (len(parts.retain) if parts.retain else 0)
+    cost: dict[str, Any] = {
+        "forget_seconds": made.seconds,
+        "forget_epochs": made.units / size,
+        "parts": [{"what": s["what"], "seconds": s["seconds"], "epochs": s["units"] / size} for s in made.stages],
+    }
+    bills = [model.provenance for model in cast.retrained if model.provenance.seconds]
+    if bills:
+        cost["retrain_seconds"] = float(np.mean([bill.seconds for bill in bills]))
+        cost["retrain_epochs"] = float(np.mean([bill.units for bill in bills])) / size
+    return {
+        "request": {
+            "data": data.name,
+            "data_fingerprint": data.fingerprint,
+            "spec": spec,
+            "seed": seed,
+            "forget": len(parts.forget),
+            "retain": len(parts.retain) if parts.retain else 0,
+            "test": len(data.test),
+            "ids_digest": digest_of(sorted(parts.forget.ids.tolist())),
+            "ids_file": "forget.txt",
+        },
+        "method": {"name": made.made_by.get("method", "unknown"), "settings": made.made_by.get("settings", {})},
+        "cost": cost,
+        "environment": environment(),
+        "fingerprints": {
+            "unlearned": cast.unlearned.fingerprint,
+            **({"original": cast.original.fingerprint} if cast.original else {}),
+            **{f"retrained {n}": model.fingerprint for n, model in enumerate(cast.retrained)},
+        },
+    }
+
+
+def _save_signals(path: Path, signals: Signals, ids: np.ndarray) -> None:
+    tensors = {
+        "logits": torch.from_numpy(signals.logits),
+        "labels": torch.from_numpy(signals.labels),
+        "members": torch.from_numpy(signals.members),
+        "forgotten": torch.from_numpy(signals.forgotten),
+    }
+    groups = None if signals.groups is None else signals.groups.tolist()
+    save_tensors(path, tensors, {"models": list(signals.models), "ids": ids.tolist(), "groups": groups})
+
+
+def _thumbnails(forget: Examples, findings: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The images of the records that are shown as most exposed; nothing where the inputs are no images."""
+    if forget.inputs.ndim != 4 or forget.inputs.dtype != torch.uint8 or forget.inputs.shape[1] not in (1, 3):
+        return {}
+    shown = [row["id"] for row in findings.get("exposed", [])]
+    images = forget.take(forget.positions(shown)).inputs.permute(0, 2, 3, 1).squeeze(-1).numpy()
+    return dict(zip(shown, images))
+
+
+def _print_cost(cost: dict[str, Any]) -> None:
+    line = f"forgetting took {cost['forget_seconds']:.1f} s ({cost['forget_epochs']:.2f} full-data epochs)"
+    if cost.get("retrain_seconds"):
+        share = cost["forget_seconds"] / cost["retrain_seconds"]
+        line += f"; retraining takes {cost['retrain_seconds']:.1f} s ({cost['retrain_epochs']:.2f}): {100 * share:.0f} % of it"
+    print(line)

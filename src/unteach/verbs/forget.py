@@ -1,0 +1,205 @@
+"""``unteach forget``: the whole erasure job, from a checkpoint and ids to an unlearned checkpoint and a report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unteach.api import apply
+from unteach.audit import Tolerance
+from unteach.checkpoint import Checkpoint, check_data, load, save, trained_on
+from unteach.data import DataSet, forget_ids, split, write_ids
+from unteach.data.augment import Augment
+from unteach.engine import Engine
+from unteach.methods import Amun
+from unteach.models import Blueprint
+from unteach.references import TrainingJob
+from unteach.store import digest_of, load_tensors
+from unteach.train import Sgd
+from unteach.types import Method, Refusal, Split
+from unteach.verbs.evaluation import Cast, evaluate
+from unteach.verbs.settings import DataChoice, Machine, Output
+from unteach.verbs.train import plain
+
+INDISTINGUISHABLE = "indistinguishable from retrain within tolerance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forget:
+    """Make a trained classifier forget examples, and show how close it came to retraining without them.
+
+    Writes into --out: model.safetensors (loads strictly into the old network), forget.txt (the ids), findings.json,
+    report.html, report.md. The report compares with retrained models: given by --retrained, or trained here.
+    """
+
+    checkpoint: Path = field(default=Path("model.safetensors"))
+    """The trained model: safetensors, or a PyTorch file with a state dict (read without running code)."""
+    model: str = ""
+    """Network of the checkpoint, when it does not say: NAME, timm:NAME, torchvision:NAME, pkg.module:factory, file.py:factory."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Arguments for the network's factory, as JSON or YAML."""
+    source: DataChoice = field(default_factory=DataChoice)
+    ids: str = "random:0.1"
+    """What to forget: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME."""
+    method: Method = field(default_factory=Amun)
+    """How to forget; `unteach list` tells the methods."""
+    references: int = 2
+    """Retrained models to train for the report beyond those given; 0 for none, then the verdict is inconclusive."""
+    retrained: tuple[Path, ...] = ()
+    """Checkpoints already retrained without these ids; the last one is held out as a control if there are several."""
+    recipe: Sgd | None = None
+    """The original's optimiser, for training references, when the checkpoint does not say."""
+    recipe_augment: Augment | None = None
+    """The original's augmentation, likewise."""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    """How far from retraining still counts as equal."""
+    retain_sample: int = 10_000
+    """Retained examples that the audit looks at, drawn once; all of them if there are fewer."""
+    seed: int = 0
+    """Seed of the request's draw, of the method and of the references."""
+    gate: bool = False
+    """Whether to exit with 3 unless the verdict is "indistinguishable from retrain within tolerance"."""
+    output: Output = field(default_factory=lambda: Output(out=Path("runs/forget")))
+    machine: Machine = field(default_factory=Machine)
+
+    def __call__(self) -> int:
+        data = self.source.load()
+        original = load(self.checkpoint, data=data.train, model=self.model, arguments=self.model_args)
+        check_data(original, data.fingerprint)
+        ids = forget_ids(self.ids, data.train, self.seed)
+        parts = request(data, original, ids)
+        folder = self.output.open(plain(self))
+        write_ids(folder / "forget.txt", ids)
+        with self.machine.engine(folder, not self.output.quiet) as engine:
+            unlearned = self._unlearn(data, original, parts, folder, engine)
+            references = self._references(data, original, parts, folder, engine)
+            cast = Cast(original=original, unlearned=unlearned, retrained=tuple(references))
+            findings = evaluate(
+                data,
+                parts,
+                cast,
+                spec=self.ids,
+                tolerance=self.tolerance,
+                retain_sample=self.retain_sample,
+                seed=self.seed,
+                folder=folder,
+                engine=engine,
+            )
+        return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0
+
+    def _unlearn(self, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine) -> Checkpoint:
+        path = folder / "model.safetensors"
+        settings = plain(self)["method"]
+        name = type(self.method).__name__
+        key = digest_of(
+            [original.fingerprint, name, settings, sorted(parts.forget.ids.tolist()), self.seed, data.fingerprint]
+        )
+        if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
+            method = with_defaults(self.method, data, folder)
+            start = time.perf_counter()
+            before = engine.meter.units
+            model = apply(method, original.model, parts, torch.Generator().manual_seed(self.seed), engine)
+            old = original.provenance
+            gone = [*old.trained_on.get("left_out", []), *parts.forget.ids.tolist()]
+            provenance = replace(
+                old,
+                classes=list(data.train.classes),
+                data=data.name,
+                data_fingerprint=data.fingerprint,
+                trained_on=trained_on(data.train, gone),
+                parent=original.fingerprint,
+                made_by={"method": name, "settings": settings, "key": key},
+                seed=self.seed,
+                seconds=time.perf_counter() - start,
+                units=engine.meter.units - before,
+                stages=[asdict(stage) for stage in engine.stages],
+                log=[],
+            )
+            save(path, model, provenance)
+        return load(path, data=data.train, model=self.model, arguments=self.model_args)
+
+    def _references(
+        self, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine
+    ) -> list[Checkpoint]:
+        found = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained]
+        for reference in found:
+            check_data(reference, data.fingerprint)
+            refuse_if_it_saw(reference, parts.forget.ids.tolist())
+        missing = self.references - len(found)
+        if missing <= 0:
+            return found
+        optim, augment = self._recipe(original, data)
+        blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
+        assert isinstance(blueprint, Blueprint)
+        gone = [*original.provenance.trained_on.get("left_out", []), *parts.forget.ids.tolist()]
+        for number in range(missing):
+            job = TrainingJob(
+                blueprint=blueprint,
+                optim=optim,
+                augment=augment,
+                seed=1000 + 1000 * self.seed + number,  # not the original's seed: a reference shares only the recipe
+                left_out=tuple(gone),
+                label=f"retraining {number + 1} of {missing}",
+            )
+            found.append(job(data, folder / f"retrained-{number}.safetensors", engine))
+        return found
+
+    def _recipe(self, original: Checkpoint, data: DataSet) -> tuple[Sgd, Augment | None]:
+        if self.recipe is not None:
+            return self.recipe, self.recipe_augment or data.augment
+        known = original.provenance.recipe
+        if not known:
+            raise Refusal(
+                f"expected {original.path} to say how it was trained, got a file that does not; give --recipe.lr, "
+                "--recipe.epochs … for the retrained references, or --retrained FILES, or --references 0"
+            )
+        augment = known["augment"]
+        return Sgd(**known["optim"]), Augment(**augment) if augment else None
+
+
+def request(data: DataSet, original: Checkpoint, ids: list[str]) -> Split:
+    """Forget and retain set: the retain set is what the model was trained on, less these ids.
+
+    Raises: Refusal when the model was not trained on some of the ids.
+    """
+    refuse_unless_it_saw(original, ids)
+    parts = split(data.train, ids)
+    gone = set(original.provenance.trained_on.get("left_out", []))
+    if gone and parts.retain is not None:
+        parts = replace(
+            parts, retain=parts.retain.take([i for i, n in enumerate(parts.retain.ids.tolist()) if n not in gone])
+        )
+    return parts
+
+
+def refuse_unless_it_saw(model: Checkpoint, ids: list[str]) -> None:
+    unseen = sorted(set(model.provenance.trained_on.get("left_out", [])) & set(ids))
+    if unseen:
+        raise Refusal(
+            f"expected ids that {model.path} was trained on, got {len(unseen)} it never saw or already forgot "
+            f"(such as {unseen[0]!r}); take them out of the request"
+        )
+
+
+def refuse_if_it_saw(model: Checkpoint, ids: list[str]) -> None:
+    record = model.provenance.trained_on
+    if record and (seen := sorted(set(ids) - set(record["left_out"]))):
+        raise Refusal(
+            f"expected {model.path} to be trained without the forget set, got one trained on {len(seen)} of its ids "
+            f"(such as {seen[0]!r}); give a retrained model of this request"
+        )
+
+
+def with_defaults(method: Method, data: DataSet, folder: Path) -> Method:
+    """The method with what depends on the data filled in: the usual augmentation, a file for adversarial examples."""
+    names = {item.name for item in fields(method)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    if "augment" in names and getattr(method, "augment") is None:  # noqa: B009
+        changes["augment"] = data.augment
+    if "stored" in names and getattr(method, "stored") is None:  # noqa: B009
+        changes["stored"] = folder / "adversarial.safetensors"
+    return replace(method, **changes)  # type: ignore[type-var]

@@ -1,0 +1,48 @@
+"""``unteach list``: what there is to choose from."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """Show the data sets, networks, methods, attacks and membership tests by name; --method NAME shows one method whole."""
+
+    method: str = ""
+    """A method to show with its source, what it needs and its settings."""
+
+    def __call__(self) -> int:
+        from unteach.attacks import ATTACKS
+        from unteach.audit import MEMBERSHIP
+        from unteach.data import DATA
+        from unteach.methods import METHODS
+        from unteach.models import MODELS
+        from unteach.types import Refusal
+
+        if self.method:
+            if self.method not in METHODS:
+                raise Refusal(f"expected a method ({', '.join(METHODS)}), got {self.method!r}; choose one of these")
+            made = METHODS[self.method]()
+            print(
+                f"{self.method}\n\n{inspect.getdoc(made)}\n\nneeds: {', '.join(sorted(made.needs)) or 'the forget set only'}"
+            )
+            print(f"defaults: {made}\n\nall settings: unteach forget --method {self.method} --help")
+            return 0
+        tables = {
+            "data": {name: _first_line(what) for name, what in DATA.items()},
+            "models": {name: what for name, (_, what) in MODELS.items()},
+            "methods": {name: _first_line(getattr(made, "func", made)) for name, made in METHODS.items()},
+            "attacks": {name: _first_line(made) for name, made in ATTACKS.items()},
+            "membership tests": {name: _first_line(made) for name, made in MEMBERSHIP.items()},
+        }
+        for title, rows in tables.items():
+            print(title)
+            for name, what in rows.items():
+                print(f"  {name:18} {what}")
+        return 0
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]

@@ -1,0 +1,99 @@
+"""Settings that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unteach.data import DataSet, load
+from unteach.engine import Engine
+from unteach.events import Events
+from unteach.types import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChoice:
+    """Which data, and where they are."""
+
+    data: str = "digits"
+    """Data set: digits, fashion-mnist, cifar10, cifar100, cmu-faces, folder:PATH, npz:PATH or parquet:PATH."""
+    data_root: Path | None = None
+    """Folder with the data set's files; also looked for in UNTEACH_DATA."""
+    task: str | None = None
+    """Which labels, where the data offer several (cmu-faces: pose, expression, eyes, all)."""
+    download: bool = False
+    """Whether the official files may be fetched when they are not found."""
+
+    def load(self) -> DataSet:
+        return load(self.data, root=self.data_root, download=self.download, task=self.task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What to run on."""
+
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu or cuda."""
+    devices: int = 1
+    """Processes on this machine, one device each; torchrun and SLURM variables are followed too."""
+    precision: str = "auto"
+    """auto (bf16 autocast where the chip multiplies it natively), bf16 or fp32."""
+
+    @contextmanager
+    def engine(self, folder: Path | None, progress: bool) -> Iterator[Engine]:
+        """An engine whose events go to ``folder/events.jsonl`` and whose progress goes to the terminal."""
+        from unteach.verbs.terminal import progress_bar
+
+        with progress_bar(progress) as tell:
+            events = Events(folder / "events.jsonl" if folder else None, tell)
+            engine = Engine(
+                accelerator=self.device,
+                devices=self.devices,
+                precision=self.precision,
+                events=events,
+                scratch=folder,
+            )
+            try:
+                yield engine
+            finally:
+                engine.close()
+        for state in folder.glob("*.resume") if folder else ():  # all is done: nothing is left to go on from
+            state.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where results go."""
+
+    out: Path = field(default=Path("runs/run"))
+    """Folder for the results; a stopped run goes on where it was when started again with the same settings."""
+    overwrite: bool = False
+    """Whether results of other settings in that folder may be replaced."""
+    quiet: bool = False
+    """No progress bars."""
+
+    def open(self, settings: dict[str, object]) -> Path:
+        """The folder, made if need be, and these settings written into it.
+
+        Raises: Refusal when it can't be written or holds another run's settings.
+        """
+        from unteach.store import read_json, write_json
+
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refusal(
+                f"expected to be able to write into {self.out}, got: {error.strerror}; choose another --out"
+            ) from error
+        file = self.out / "settings.json"
+        if file.is_file() and not self.overwrite and read_json(file) != settings:
+            theirs = read_json(file)
+            differ = sorted(k for k in {*settings, *theirs} if settings.get(k) != theirs.get(k))
+            raise Refusal(
+                f"expected {self.out} to be new or to hold this run, got one with other {', '.join(differ)}; "
+                "choose another --out, or give --overwrite true"
+            )
+        write_json(file, settings)
+        return self.out

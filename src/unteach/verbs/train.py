@@ -1,0 +1,73 @@
+"""``unteach train``: a classifier from scratch, with or without some of the examples."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from unteach.data import forget_ids
+from unteach.data.augment import Augment
+from unteach.models import Blueprint
+from unteach.references import TrainingJob
+from unteach.train import Sgd
+from unteach.verbs.settings import DataChoice, Machine, Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a classifier from scratch and write its checkpoint.
+
+    Leaving examples out (--without) makes a retrained model. A stopped training goes on after its last whole epoch and
+    ends with the same bytes.
+    """
+
+    source: DataChoice = field(default_factory=DataChoice)
+    model: str = "small-cnn"
+    """Network: a name from `unteach list`, timm:NAME, torchvision:NAME, pkg.module:factory or file.py:factory."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Arguments for the network's factory, as JSON or YAML."""
+    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.1, epochs=15, schedule="onecycle"))
+    """Optimiser."""
+    augment: Augment | None = None
+    """How images vary in training; left out, the data set's usual way."""
+    without: str = ""
+    """Ids to leave out: a file of ids, random:SHARE, class:NAME or group:NAME."""
+    seed: int = 0
+    """Seed of the weights and of the order."""
+    output: Output = field(default_factory=Output)
+    machine: Machine = field(default_factory=Machine)
+
+    def __call__(self) -> int:
+        data = self.source.load()
+        left_out = tuple(forget_ids(self.without, data.train, self.seed)) if self.without else ()
+        folder = self.output.open(plain(self))
+        blueprint = Blueprint(
+            name=self.model,
+            classes=len(data.train.classes),
+            shape=tuple(data.train.inputs.shape[1:]),
+            arguments=self.model_args,
+        )
+        job = TrainingJob(
+            blueprint=blueprint,
+            optim=self.optim,
+            augment=self.augment or data.augment,
+            seed=self.seed,
+            left_out=left_out,
+        )
+        with self.machine.engine(folder, not self.output.quiet) as engine:
+            made = job(data, folder / "model.safetensors", engine)
+            logits = engine.logits(made.model, data.test.inputs)
+            accuracy = float(data.test.task.correct(logits, data.test.labels).mean())
+            engine.events.emit("trained", test_accuracy=accuracy, seconds=made.provenance.seconds)
+        print(f"test accuracy {100 * accuracy:.2f} % after {made.provenance.seconds:.0f} s of training: {made.path}")
+        return 0
+
+
+def plain(settings: Any) -> dict[str, object]:
+    """Settings as JSON that compares equal after a round trip; where results go does not count."""
+    import json
+
+    value = asdict(settings)
+    value.pop("output", None)
+    result: dict[str, object] = json.loads(json.dumps(value, default=str))
+    return result

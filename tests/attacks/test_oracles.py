@@ -1,0 +1,207 @@
+"""Answers known otherwise: closed forms, a slow literal reading, foolbox."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from unteach.attacks import Nearest, Schedule, pgd_l2, pgd_linf
+from unteach.attacks.margins import margin, soft_margin, wrong
+from unteach.attacks.probe import Probe, probing
+
+Data = tuple[torch.Tensor, torch.Tensor]
+
+
+def linear(classes: int, features: int, seed: int) -> tuple[nn.Linear, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A linear classifier, points in the middle of the box, its own labels, and the exact distances to the
+    boundary."""
+    rng = torch.Generator().manual_seed(seed)
+    model = nn.Linear(features, classes)
+    with torch.no_grad():
+        model.weight.copy_(torch.randn(classes, features, generator=rng))
+        x = 0.5 + 0.02 * torch.randn(16, features, generator=rng)
+        model.bias.copy_(-model.weight @ torch.full((features,), 0.5))
+        z = model(x)
+    y = z.argmax(1)
+    gaps = z.gather(1, y[:, None]) - z
+    widths = (model.weight[y][:, None] - model.weight[None]).norm(dim=2)
+    ratios = (gaps / widths).scatter(1, y[:, None], torch.inf).detach()
+    return model, x.clamp(0, 1), y, ratios.amin(1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(classes=st.integers(2, 6), seed=st.integers(0, 10_000))
+def test_on_a_linear_model_nearest_is_the_distance_to_the_boundary(classes: int, seed: int) -> None:
+    model, x, y, exact = linear(classes, 40, seed)
+    found = Nearest(bf16=False).search(model, x, y)
+    assert bool(found.success.all())
+    assert bool((found.distances >= exact * 0.999 - 1e-6).all())
+    ratios = found.distances / exact
+    assert float(ratios.median()) <= 1.02
+    assert float(ratios.max()) <= 1.3  # another class may win the approach where two boundaries are equally near
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), restart=st.booleans())
+def test_on_a_linear_model_schedule_is_right_within_a_step(seed: int, restart: bool) -> None:
+    model, x, y, exact = linear(2, 40, seed)
+    found = Schedule(bf16=False, restart=restart).search(model, x, y)
+    assert bool(found.success.all())
+    assert bool((found.distances >= exact * 0.999 - 1e-6).all())
+    assert bool((found.distances <= exact + 0.1 * found.epsilons + 1e-5).all())
+
+
+def literal(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, epsilon: float, steps: int, restart: bool
+) -> tuple[torch.Tensor, float]:
+    """AMUN's search of one example, step by step, as the paper and the authors' code say it."""
+    point, at = x.clone(), x.clone()
+    while True:
+        point = x.clone() if restart else point
+        for _ in range(steps):
+            at = point.detach().requires_grad_()
+            logits = model(at)
+            if int(logits.argmax(1)) != int(y):
+                return at.detach(), epsilon
+            (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(logits, y), at)
+            offset = at.detach() + 0.1 * epsilon * gradient / gradient.norm() - x
+            offset = offset * min(1.0, epsilon / float(offset.norm()))
+            point = (x + offset).clamp(0, 1)
+        if int(model(point).argmax(1)) != int(y):
+            return point, epsilon
+        epsilon *= 2
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_schedule_is_the_literal_reading(restart: bool, multi: tuple[nn.Module, torch.Tensor], digits: Data) -> None:
+    """On a smooth network, where no rounding can send the two on different ways."""
+    x = digits[0][:20].float() / 255
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+    with torch.no_grad():
+        model[1].weight.mul_(3)
+        y = model(x).argmax(1)
+    found = Schedule(bf16=False, steps=7, restart=restart).search(model, x, y)
+    assert len(set(found.epsilons.tolist())) > 2
+    for i in range(len(x)):
+        point, epsilon = literal(model, x[i : i + 1], y[i : i + 1], 0.04, 7, restart)
+        torch.testing.assert_close(found.inputs[i : i + 1], point, atol=2e-4, rtol=0)
+        assert found.epsilons[i] == pytest.approx(epsilon)
+
+
+def test_bf16_gradients_change_little(network: nn.Module, digits: Data) -> None:
+    x, y = digits[0][:100], digits[1][:100]
+    for make in (Schedule, Nearest):
+        exact = make(bf16=False).search(network, x, y)
+        fast = make(bf16=True).search(network, x, y)
+        live = exact.distances > 0
+        ratio = (fast.distances / exact.distances)[live]
+        assert float(ratio.median()) == pytest.approx(1, abs=0.01)
+        assert float(ratio.quantile(0.95)) < 1.05
+        assert float((fast.labels == exact.labels).double().mean()) >= 0.97
+
+
+def test_nearest_beats_the_schedule_with_a_tenth_of_the_gradients(network: nn.Module, digits: Data) -> None:
+    x, y = digits[0][200:328], digits[1][200:328]
+    near = Nearest().search(network, x, y)
+    published = Schedule().search(network, x, y)
+    live = published.distances > 0
+    ratio = (near.distances / published.distances)[live]
+    assert float(ratio.median()) <= 1
+    assert float((ratio > 1.05).double().mean()) <= 0.05
+    assert near.gradients * 8 < published.gradients
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nearest_is_about_as_near_as_the_best_minimal_norm_attack(network: nn.Module, digits: Data) -> None:
+    import copy
+
+    import foolbox
+
+    x, y = digits[0][:100].float() / 255, digits[1][:100]
+    judge = foolbox.PyTorchModel(copy.deepcopy(network).eval(), bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.DDNAttack(steps=100)
+    _, points, success = attack(judge, x, y, epsilons=None)
+    best = (points - x).flatten(1).norm(dim=1)
+    found = Nearest().search(network, x, y)
+    live = (found.distances > 0) & success
+    assert float((found.distances / best)[live].median()) < 1.06
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_pgd_keeps_each_example_in_its_own_ball_and_raises_the_loss(
+    random: bool, network: nn.Module, digits: Data
+) -> None:
+    x, y = digits[0][:150].float() / 255, digits[1][:150]
+    radii = torch.linspace(0, 1, 150)
+    start = torch.Generator().manual_seed(0) if random else None
+    with probing(network, x, y, False) as probe:
+        for out, lengths in [
+            (pgd_l2(network, x, y, radii, start=start), lambda d: d.flatten(1).norm(dim=1)),
+            (pgd_linf(network, x, y, radii / 4, start=start), lambda d: 4 * d.flatten(1).abs().amax(1)),
+        ]:
+            assert bool((lengths(out - x) <= radii + 1e-5).all())
+            assert torch.equal(out[0], x[0])
+            before, after = margin(probe.exact(x), y), margin(probe.exact(out), y)
+            assert float((after < before)[10:].double().mean()) > 0.98
+            assert float(wrong(probe.exact(out), y)[-30:].double().mean()) > 0.9
+
+
+def test_pgd_reaches_the_far_end_of_the_ball_on_a_linear_model() -> None:
+    model, x, y, _ = linear(2, 40, 5)
+    normal = model.weight[1 - y] - model.weight[y]
+    out = pgd_l2(model, x, y, 0.05, steps=30)
+    torch.testing.assert_close(out, x + 0.05 * normal / normal.norm(dim=1, keepdim=True), atol=1e-5, rtol=0)
+    out = pgd_linf(model, x, y, 0.05)
+    torch.testing.assert_close(out, x + 0.05 * normal.sign(), atol=1e-6, rtol=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), many=st.booleans())
+def test_the_soft_margin_tends_to_the_margin(seed: int, many: bool) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    z = 5 * torch.randn(8, 4, generator=rng)
+    y = (z > 1).float() if many else torch.randint(4, (8,), generator=rng)
+    hard = margin(z, y)
+    for temperature in (1.0, 0.1, 1e-4):
+        soft = soft_margin(z, y, torch.full((8,), temperature))
+        assert bool((soft <= hard + 1e-5).all())
+        assert bool((soft >= hard - temperature * 1.4 - 1e-5).all())
+
+
+def test_the_copy_is_folded_where_it_can_be_and_plain_where_it_cannot(network: nn.Module, digits: Data) -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.inner(x * 1) if float(x.sum()) > 0 else self.inner(x)
+            return logits
+
+    def norms_left(model: nn.Module) -> int:
+        with probing(model, digits[0][:4], digits[1][:4], False) as probe:
+            return sum(isinstance(m, nn.BatchNorm2d) for m in probe._copy.modules())
+
+    assert norms_left(network) == 0
+    assert norms_left(Branching()) == 2
+
+
+def test_a_hook_that_folding_would_lose_is_kept(network: nn.Module, digits: Data) -> None:
+    import copy
+
+    hooked = copy.deepcopy(network).eval()
+    hooked.register_forward_pre_hook(lambda _, args: (1 - args[0],))
+    x, y = digits[0][:8], digits[1][:8]
+    probe = Probe(hooked, x, y, False)
+    seen: list[torch.Tensor] = []
+
+    def watch(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        seen.append(logits.detach())
+        return logits.sum(1)
+
+    probe.slope(probe.place(x), y, watch)
+    torch.testing.assert_close(seen[0], probe.exact(probe.place(x)), atol=1e-4, rtol=1e-4)
