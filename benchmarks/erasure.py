@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 
 from unteach.api import apply
-from unteach.attacks import Nearest, Schedule
+from unteach.attacks import Schedule
 from unteach.checkpoint import Checkpoint, Provenance, load, save, trained_on
 from unteach.data import DataSet, forget_ids
 from unteach.data import load as load_data

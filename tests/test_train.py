@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from unteach.data.augment import Augment
 
 from made import blobs
+from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.events import Events
 from unteach.models import Blueprint, build

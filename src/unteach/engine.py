@@ -89,7 +89,8 @@ class Engine:
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
         """The model on the device in channels_last, the layout that is faster on every chip measured."""
-        return model.to(device=self.device, memory_format=torch.channels_last)
+        placed: torch.nn.Module = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
 
     def setup(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import fields, is_dataclass, replace
-from functools import cache
 from typing import Any
 
 from unteach.types import Method, Refusal
@@ -150,8 +149,7 @@ def _chosen_in_file(path: str) -> dict[str, str]:
     return choices
 
 
-@cache
-def _documents(cls: type) -> dict[str, str]:
+def _documents(cls: Any) -> dict[str, str]:
     from docstring_parser import parse_from_object
 
     return {p.arg_name: " ".join((p.description or "").split()) for p in parse_from_object(cls).params}

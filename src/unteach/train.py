@@ -143,6 +143,7 @@ def fit(
             if engine.rank == 0:
                 state.save(model, optimizer, log)
     model.eval()
+    optimizer.zero_grad(set_to_none=True)
     return log
 
 

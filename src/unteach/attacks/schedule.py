@@ -12,6 +12,9 @@ from unteach.attacks.lanes import SURE, Lanes, clean_answers, drive, each, norms
 from unteach.attacks.margins import confidence, margin
 from unteach.attacks.probe import Probe, probing
 
+DOUBT = 0.03
+"""A margin in bf16 below this share of the clean margin is asked again in fp32, lest a flip be seen a radius late."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -97,7 +100,7 @@ class Schedule:
 
     def _advance(self, probe: Probe, lanes: Lanes, forwards: torch.Tensor) -> torch.Tensor:
         low, gradient = probe.slope(lanes.point, lanes.label, confidence)
-        flipped = (low < 0).nonzero().squeeze(1)
+        flipped = (low < (DOUBT * lanes.scale if probe.bf16 else 0)).nonzero().squeeze(1)
         if len(flipped):
             point = lanes.point[flipped]
             sure = margin(probe.exact(point), lanes.label[flipped]) < -SURE * lanes.scale[flipped]

@@ -73,9 +73,9 @@ def checked(
         if len(unique) != len(names):
             twice = str(unique[counts > 1][0])
             raise Refusal(f"expected every id once in {name}, got {twice!r} more than once; make the ids unique")
-        if bad := next((text for text in names.tolist() if not writable(text)), None):
+        if bad := [text for text in names.tolist() if not writable(text)]:
             raise Refusal(
-                f"expected ids that fit on a line in {name}, got {bad!r}; no line breaks, outer spaces, # in front"
+                f"expected ids that fit on a line in {name}, got {bad[0]!r}; no line breaks, outer spaces, # in front"
             )
     return Examples(x, y, names, None if groups is None else _names(name, "groups", groups, len(x)), classes)
 

@@ -36,16 +36,16 @@ def _part(top: Path, part: Path, classes: tuple[str, ...]) -> Examples:
         for sub in sorted(part.iterdir())
         if sub.is_dir() and not sub.name.startswith(".")
     }
-    if empty := next((name for name, files in found.items() if not files), None):
+    if empty := [name for name, files in found.items() if not files]:
         raise Refusal(
-            f"expected images in every class folder of {part}, got none in {empty}; add some or remove the folder"
+            f"expected images in every class folder of {part}, got none in {empty[0]}; add some or remove the folder"
         )
     classes = classes or tuple(found)
     if len(classes) < 2:
         raise Refusal(f"expected at least two class folders in {part}, got {len(classes)}; one subfolder a class")
-    if strange := next((name for name in found if name not in classes), None):
+    if strange := [name for name in found if name not in classes]:
         raise Refusal(
-            f"expected the classes of the training images in {part}, got {strange} too; make the folders alike"
+            f"expected the classes of the training images in {part}, got {strange[0]} too; make the folders alike"
         )
     files = [file for name in found for file in found[name]]
     labels = [classes.index(name) for name in found for _ in found[name]]

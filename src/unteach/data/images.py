@@ -32,7 +32,8 @@ def decode(data: bytes, name: object, colour: bool = False) -> np.ndarray:
             if mode in (*GREY, *COLOUR):
                 grey = mode in GREY and not colour
                 plain = image.convert("RGBA") if mode == "P" and "transparency" in image.info else image
-                array = np.asarray(plain.convert("L" if grey else "RGB"))
+                wanted = "L" if grey else "RGB"
+                array = np.asarray(plain if plain.mode == wanted else plain.convert(wanted))
                 return array[None] if grey else array.transpose(2, 0, 1)
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise Refusal(f"expected a whole image in {name}, got: {error}; mend or remove it") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import tempfile
@@ -57,8 +58,8 @@ def write_ids(path: Path, ids: Iterable[str]) -> None:
     Raises: Refusal for ids that would not come back as they are.
     """
     names = [str(name) for name in ids]
-    if bad := next((name for name in names if not writable(name)), None):
-        raise Refusal(f"expected ids that fit on a line, got {bad!r}; no line breaks, outer spaces or # in front")
+    if bad := [name for name in names if not writable(name)]:
+        raise Refusal(f"expected ids that fit on a line, got {bad[0]!r}; no line breaks, outer spaces or # in front")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -179,14 +180,16 @@ def _lines(path: Path, text: str) -> list[str]:
 
 
 def _column(path: Path, text: str) -> list[str]:
-    rows = [
-        [cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)
-    ]
+    try:
+        cells = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""))]
+    except csv.Error as error:
+        raise Refusal(f"expected a table of ids in {path}, got: {error}; write one id a line into a .txt") from error
+    rows = [row for row in cells if any(row)]
     head = [cell.lower() for cell in rows[0]] if rows else []
     if "id" in head:
         at = head.index("id")
-        if short := next((row for row in rows[1:] if len(row) <= at or not row[at]), None):
-            raise Refusal(f"expected an id in every row of {path}, got {','.join(short)!r}; fill or drop that row")
+        if short := [row for row in rows[1:] if len(row) <= at or not row[at]]:
+            raise Refusal(f"expected an id in every row of {path}, got {','.join(short[0])!r}; fill or drop that row")
         return [row[at] for row in rows[1:]]
     if any(len(row) != 1 for row in rows):
         raise Refusal(f"expected a column id in {path}, got {', '.join(rows[0])}; name the column of ids id")
@@ -200,6 +203,6 @@ def _list(path: Path, text: str) -> list[str]:
         raise Refusal(f'expected a JSON list of ids in {path}, got no JSON: {error}; such as ["17", "23"]') from error
     if not isinstance(found, list):
         raise Refusal(f'expected a JSON list of ids in {path}, got {type(found).__name__}; such as ["17", "23"]')
-    if odd := next((item for item in found if isinstance(item, bool) or not isinstance(item, str | int)), None):
-        raise Refusal(f'expected strings or whole numbers in {path}, got {odd!r}; such as ["17", "23"]')
+    if odd := [item for item in found if isinstance(item, bool) or not isinstance(item, str | int)]:
+        raise Refusal(f'expected strings or whole numbers in {path}, got {odd[0]!r}; such as ["17", "23"]')
     return [str(item) for item in found]

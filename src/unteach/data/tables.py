@@ -123,8 +123,8 @@ def _labels(values: list[Any], classes: tuple[str, ...], path: Path) -> tuple[li
     if not values or not all(isinstance(value, str) for value in values):
         return values, classes
     numbers = {name: number for number, name in enumerate(classes or sorted(set(values)))}
-    if strange := next((value for value in values if value not in numbers), None):
+    if strange := [value for value in values if value not in numbers]:
         raise Refusal(
-            f"expected classes ({', '.join(numbers)}) in {path}, got {strange!r}; use the training set's classes"
+            f"expected classes ({', '.join(numbers)}) in {path}, got {strange[0]!r}; use the training set's classes"
         )
     return [numbers[value] for value in values], tuple(numbers)

@@ -96,8 +96,9 @@ def build(blueprint: Blueprint, *, seed: int, sample: torch.Tensor | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _make(blueprint)
-    if sample is not None and hasattr(model, "whiten"):
-        model.whiten(sample)
+    whiten = getattr(model, "whiten", None)
+    if sample is not None and callable(whiten):
+        whiten(sample)
     model.unteach_blueprint = blueprint  # type: ignore[assignment]
     return model
 

@@ -93,7 +93,9 @@ def _sample(retain: Examples | None, size: int, seed: int) -> Examples | None:
 
 
 def _signals(cast: Cast, judged: list[Examples], forget: Examples, engine: Engine) -> tuple[Signals, Roles]:
-    logits, names, members = [], [], []
+    logits: list[np.ndarray] = []
+    members: list[np.ndarray] = []
+    names: list[str] = []
     at: dict[str, list[int]] = {}
     ids = np.concatenate([part.ids for part in judged])
     in_training = np.concatenate([np.full(len(part), not _is_test(part, judged)) for part in judged])
