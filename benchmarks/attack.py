@@ -25,10 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from unteach.attacks import Nearest, Schedule
+from unteach.data import load
 from unteach.models import Blueprint, build
 from unteach.precision import has_fast_bf16
 
@@ -36,29 +36,6 @@ CHUNK = 64
 EPSILON, STEPS, STEP, DOUBLINGS = 0.04, 50, 0.1, 12
 Attacked = tuple[torch.Tensor, int, int]  # adversarial inputs, gradients, forwards
 Method = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], Attacked]
-
-
-def fashion_mnist(root: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    import gzip
-
-    def part(name: str, header: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((root / name).read_bytes()), np.uint8, offset=header)
-
-    images = part("train-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)[:count]
-    labels = part("train-labels-idx1-ubyte.gz", 8)[:count]
-    return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
-
-
-def cifar10(root: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    import io
-
-    import pyarrow.parquet as pq
-    from PIL import Image
-
-    (file,) = sorted(root.glob("train-*.parquet"))[:1]
-    rows = pq.read_table(file, columns=["img", "label"]).slice(0, count).to_pydict()
-    images = np.stack([np.asarray(Image.open(io.BytesIO(r["bytes"])).convert("RGB")) for r in rows["img"]])
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(rows["label"])
 
 
 def train(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int, seed: int) -> None:
@@ -76,7 +53,7 @@ def train(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int,
             pixels = (x[at].float() / 255).contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits = model(pixels)
-            loss = torch.nn.functional.cross_entropy(logits.float(), y[at], label_smoothing=0.0)
+            loss = torch.nn.functional.cross_entropy(logits.float(), y[at])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -298,7 +275,7 @@ def markdown(table: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", choices=["fashion-mnist", "cifar10"], default="fashion-mnist")
-    parser.add_argument("--root", type=Path, help="folder of the IDX or Parquet files")
+    parser.add_argument("--root", type=Path, help="folder to look for the data in")
     parser.add_argument("--model", help="a name that unteach.models knows; default: small-cnn or airbench-small")
     parser.add_argument("--checkpoint", type=Path, help="state dict; made by a short training when absent")
     parser.add_argument("--train-count", type=int, default=20_000, help="first images, which the model memorises")
@@ -311,10 +288,8 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     grey = args.data == "fashion-mnist"
-    root = args.root or Path(
-        "/usr/share/datasets/fashion-mnist" if grey else f"{os.environ.get('UNTEACH_DATA', 'data')}/cifar10-jpeg"
-    )
-    x, y = (fashion_mnist if grey else cifar10)(root, args.train_count)
+    examples = load(args.data, root=args.root).train
+    x, y = examples.inputs[: args.train_count], examples.labels[: args.train_count]
     name = args.model or ("small-cnn" if grey else "airbench-small")
     model = build(
         Blueprint(name=name, classes=10, shape=tuple(x.shape[1:])), seed=args.seed, sample=x[:2000].float() / 255

@@ -53,6 +53,7 @@ class Protocol:
     request_seed: int = 0
     task: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
+    references: int = 0  # retrained models; 0 for as many as seeds
     augment: Augment = STILL
     methods: dict[str, Method] = field(default_factory=dict)
 
@@ -85,7 +86,36 @@ FASHION = Protocol(
     ids="random:0.1",
     methods=methods(0.02, 3),
 )
-PROTOCOLS = {"fashion-random10": FASHION, "fashion-random100": replace(FASHION, ids="random:100")}
+CIFAR = Protocol(
+    data="cifar10",
+    model="airbench-small",
+    recipe=Sgd(lr=0.2, epochs=20, batch=128, schedule="onecycle:0.25", nesterov=True),
+    recipe_augment=Augment(crop=4, flip=True),
+    ids="random:0.1",
+    seeds=(0,),
+    references=2,
+    augment=Augment(crop=4, flip=True),
+    methods={name: method for name, method in methods(0.02, 5).items() if name in ("finetune", "amun")},
+)
+FACES = Protocol(
+    data="cmu-faces",
+    task="pose",
+    model="small-cnn",
+    recipe=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle"),
+    recipe_augment=None,
+    ids="group:an2i",
+    seeds=(0, 1, 2, 3, 4),
+    methods=methods(0.01, 5, batch=32),
+)
+PROTOCOLS = {
+    "fashion-random10": FASHION,
+    "fashion-random100": replace(FASHION, ids="random:100"),
+    "fashion-augmented-random10": replace(
+        FASHION, recipe_augment=Augment(crop=2, flip=True), augment=Augment(crop=2, flip=True), seeds=(0,), references=2
+    ),
+    "cifar-random10": CIFAR,
+    "faces-person": FACES,
+}
 
 
 def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> None:
@@ -96,11 +126,13 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
     engine = Engine(events=Events(folder / "events.jsonl", _tell))
     ids = tuple(forget_ids(protocol.ids, data.train, protocol.request_seed))
     originals = {seed: _trained(protocol, data, seed, (), folder.parent, engine) for seed in protocol.seeds}
-    retrained = {seed: _trained(protocol, data, seed, ids, folder, engine) for seed in protocol.seeds}
+    many = protocol.references or len(protocol.seeds)
+    retrained = [_trained(protocol, data, number, ids, folder, engine) for number in range(many)]
     for seed in protocol.seeds:
-        others = [retrained[(seed + k) % len(protocol.seeds)] for k in range(1, len(protocol.seeds) + 1)]
-        models: dict[str, Any] = {"original": originals[seed], "retrained": retrained[seed]}
-        targets = {"original": tuple(others), "retrained": tuple(others[:-1])}
+        # Each seed holds another retrained model out; that one is also judged as if it were a method.
+        others = [retrained[(seed + k) % many] for k in range(1, many + 1)]
+        models: dict[str, Any] = {"original": originals[seed], "retrained": others[-1]}
+        targets = {"retrained": tuple(others[:-1])}
         for label, method in protocol.methods.items():
             if only and label not in only:
                 continue

@@ -41,11 +41,15 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A network with its weights, and its provenance."""
+    """A network with its weights, and its provenance.
+
+    ``scored``: logits that were already computed, by digest of the ids; a model is scored once however often it is judged.
+    """
 
     model: torch.nn.Module
     provenance: Provenance
     path: Path
+    scored: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:

@@ -76,7 +76,7 @@ def literal(
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_schedule_is_the_literal_reading(restart: bool, multi: tuple[nn.Module, torch.Tensor], digits: Data) -> None:
+def test_schedule_is_the_literal_reading(restart: bool, digits: Data) -> None:
     """On a smooth network, where no rounding can send the two on different ways."""
     x = digits[0][:20].float() / 255
     torch.manual_seed(2)

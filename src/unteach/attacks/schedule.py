@@ -12,7 +12,7 @@ from unteach.attacks.lanes import SURE, Lanes, clean_answers, drive, each, norms
 from unteach.attacks.margins import confidence, margin
 from unteach.attacks.probe import Probe, probing
 
-DOUBT = 0.03
+DOUBT = 0.05
 """A margin in bf16 below this share of the clean margin is asked again in fp32, lest a flip be seen a radius late."""
 
 

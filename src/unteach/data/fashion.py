@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import struct
 import tempfile
@@ -64,7 +65,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             f"expected an IDX file of bytes with {dimensions} dimensions at {path}, got another kind; fetch it again"
         )
     shape = struct.unpack(f">{dimensions}I", data[4:head])
-    if len(data) - head != int(np.prod(shape, dtype=np.uint64)):
+    if len(data) - head != math.prod(shape):
         raise Refusal(
             f"expected {shape} bytes in {path}, got {len(data) - head}; the file is cut or damaged, fetch it again"
         )

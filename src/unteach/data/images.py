@@ -56,7 +56,7 @@ def plain_pgm(data: bytes, name: object) -> np.ndarray:
         raise Refusal(
             f"expected {width} × {height} values of 0 to {white} in {name}, got {len(values)}; the file is cut or damaged"
         )
-    pixels: np.ndarray = np.rint(values * (255 / white)).astype(np.uint8)
+    pixels: np.ndarray = np.rint(values / white * 255).astype(np.uint8)
     return pixels.reshape(1, height, width)
 
 

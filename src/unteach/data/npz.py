@@ -41,8 +41,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise Refusal(f"expected a NumPy archive at {path}, got no such file; check the path")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:  # NumPy leaves a file open when it is no archive
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise Refusal(f"expected an archive of named arrays at {path}, got a single one; use numpy.savez")
             return {name: archive[name] for name in archive.files}
     except Refusal:

@@ -102,8 +102,7 @@ def _signals(cast: Cast, judged: list[Examples], forget: Examples, engine: Engin
     total = sum(len(models) for models in cast.members().values())
     for role, models in cast.members().items():
         for checkpoint in models:
-            engine.place(checkpoint.model)
-            logits.append(torch.cat([engine.logits(checkpoint.model, part.inputs) for part in judged]).numpy())
+            logits.append(torch.cat([_scored(checkpoint, part, engine) for part in judged]).numpy())
             gone = np.asarray(
                 checkpoint.provenance.trained_on.get("left_out", forget.ids if role != "original" else []), dtype=str
             )
@@ -126,6 +125,13 @@ def _signals(cast: Cast, judged: list[Examples], forget: Examples, engine: Engin
         unlearned=at["unlearned"][0],
     )
     return signals, roles
+
+
+def _scored(checkpoint: Checkpoint, part: Examples, engine: Engine) -> torch.Tensor:
+    key = digest_of(part.ids.tolist())
+    if key not in checkpoint.scored:
+        checkpoint.scored[key] = engine.logits(engine.place(checkpoint.model), part.inputs)
+    return checkpoint.scored[key]
 
 
 def _is_test(part: Examples, judged: list[Examples]) -> bool:
