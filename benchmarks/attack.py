@@ -29,38 +29,15 @@ import torch
 
 from unteach.attacks import Nearest, Schedule
 from unteach.data import load
+from unteach.engine import Engine
 from unteach.models import Blueprint, build
 from unteach.precision import has_fast_bf16
+from unteach.train import Sgd, Source, fit
 
 CHUNK = 64
 EPSILON, STEPS, STEP, DOUBLINGS = 0.04, 50, 0.1, 12
 Attacked = tuple[torch.Tensor, int, int]  # adversarial inputs, gradients, forwards
 Method = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], Attacked]
-
-
-def train(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int, seed: int) -> None:
-    """Memorise: no augmentation, one-cycle SGD, bf16 where it is fast."""
-    bf16 = has_fast_bf16(torch.device("cpu"))
-    rng = torch.Generator().manual_seed(seed)
-    learnt = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.SGD(learnt, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    batches = len(x) // 128
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=epochs * batches)
-    model.train()
-    for epoch in range(epochs):
-        total, order = 0.0, torch.randperm(len(x), generator=rng)
-        for at in order[: batches * 128].reshape(batches, 128):
-            pixels = (x[at].float() / 255).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                logits = model(pixels)
-            loss = torch.nn.functional.cross_entropy(logits.float(), y[at])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rate.step()
-            total += loss.item()
-        print(f"epoch {epoch + 1}/{epochs}: loss {total / batches:.4f}", file=sys.stderr, flush=True)
-    model.eval()
 
 
 def right(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -175,11 +152,10 @@ def gflop(model: torch.nn.Module, x: torch.Tensor) -> tuple[float, float]:
     return both.get_total_flops() / 1e9, one.get_total_flops() / 1e9
 
 
-def machine_ticks() -> tuple[float, float]:
+def machine_seconds() -> float:
     """Busy and stolen CPU seconds of the whole machine since it started."""
-    values = [int(v) for v in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
-    hertz = os.sysconf("SC_CLK_TCK")
-    return (values[0] + values[1] + values[2] + values[5] + values[6]) / hertz, values[7] / hertz
+    values = [int(v) for v in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return (sum(values) - values[3] - values[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(
@@ -193,26 +169,17 @@ def measure(
     order = random.Random(seed)
     for start in range(0, len(x), CHUNK):
         pixels, labels = x[start : start + CHUNK].float() / 255, y[start : start + CHUNK]
-        busy, stolen, own, wall = *machine_ticks(), time.process_time(), time.perf_counter()
+        busy, own, wall = machine_seconds(), time.process_time(), time.perf_counter()
         for name in order.sample(list(table), len(table)):
             before = time.process_time()
             points, gradients, forwards = table[name](model, pixels, labels)
             seconds = time.process_time() - before
             with torch.no_grad():
                 said = model(points).argmax(1)
-            rounds[name].append(
-                {
-                    "seconds": seconds,
-                    "distance": (points - pixels).flatten(1).norm(dim=1),
-                    "label": said,
-                    "success": said != labels,
-                    "gradients": gradients,
-                    "forwards": forwards,
-                }
-            )
-        now_busy, now_stolen = machine_ticks()
-        used = time.process_time() - own
-        rest = (now_busy - busy) + (now_stolen - stolen) - used
+            record = {"seconds": seconds, "gradients": gradients, "forwards": forwards, "label": said}
+            distance = (points - pixels).flatten(1).norm(dim=1)
+            rounds[name].append({**record, "success": said != labels, "distance": distance})
+        rest = (machine_seconds() - busy) - (time.process_time() - own)
         others.append(max(0.0, rest) / (time.perf_counter() - wall))
         print(f"round {start // CHUNK + 1}: others {others[-1]:.0%}", file=sys.stderr, flush=True)
     return rounds, others
@@ -289,7 +256,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     grey = args.data == "fashion-mnist"
     examples = load(args.data, root=args.root).train
-    x, y = examples.inputs[: args.train_count], examples.labels[: args.train_count]
+    examples = examples.take(range(min(args.train_count, len(examples))))
+    x, y = examples.inputs, examples.labels
     name = args.model or ("small-cnn" if grey else "airbench-small")
     model = build(
         Blueprint(name=name, classes=10, shape=tuple(x.shape[1:])), seed=args.seed, sample=x[:2000].float() / 255
@@ -297,7 +265,9 @@ def main() -> None:
     if args.checkpoint and args.checkpoint.exists():
         model.load_state_dict(torch.load(args.checkpoint, weights_only=True))
     else:
-        train(model.to(memory_format=torch.channels_last), x, y, args.epochs, args.seed)
+        # No augmentation, so that the model memorises: the case in which there is something to forget.
+        optim = Sgd(epochs=args.epochs, nesterov=True, schedule="onecycle")
+        fit(model, [Source(examples)], optim, seed=args.seed, engine=Engine(accelerator="cpu"))
         model.to(memory_format=torch.contiguous_format)
         if args.checkpoint:
             torch.save(model.state_dict(), args.checkpoint)

@@ -114,6 +114,15 @@ PROTOCOLS = {
         FASHION, recipe_augment=Augment(crop=2, flip=True), augment=Augment(crop=2, flip=True), seeds=(0,), references=2
     ),
     "cifar-random10": CIFAR,
+    # AMUN's own recipe; needs a GPU (200 epochs of ResNet-18, resumable epoch by epoch).
+    "cifar-resnet18-random10": replace(
+        CIFAR,
+        model="resnet18-amun",
+        recipe=Sgd(lr=0.1, epochs=200, batch=128, schedule="step:40"),
+        seeds=(0, 1, 2),
+        references=3,
+        methods=methods(0.02, 10),
+    ),
     "faces-person": FACES,
 }
 

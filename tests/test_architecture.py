@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
-    {"types", "precision", "spectral", "events"},
+    {"types", "precision", "runtime", "spectral", "events"},
     {"models", "data", "attacks", "store", "engine", "schedule"},
     {"checkpoint", "train"},
     {"adversarial", "audit", "references", "report"},

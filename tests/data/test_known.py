@@ -101,7 +101,8 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.
         load("fashion-mnist", download=True)
 
 
-WHOLE = gzip.compress(idx(np.arange(60, dtype=np.uint8).reshape(5, 4, 3)))
+PIXELS = np.arange(60, dtype=np.uint8).reshape(5, 4, 3)
+WHOLE = gzip.compress(idx(PIXELS))
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,11 +116,14 @@ def test_any_part_of_an_idx_file_is_refused(tmp_path_factory: pytest.TempPathFac
 
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(10, len(WHOLE) - 1), value=st.integers(1, 255))
-def test_a_changed_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, at: int, value: int) -> None:
+def test_a_changed_byte_never_changes_a_pixel(tmp_path_factory: pytest.TempPathFactory, at: int, value: int) -> None:
     path = tmp_path_factory.mktemp("idx") / "images.gz"
     path.write_bytes(WHOLE[:at] + bytes([WHOLE[at] ^ value]) + WHOLE[at + 1 :])
-    with pytest.raises(Refusal):
-        read_idx(path, 3)
+    try:
+        found = read_idx(path, 3)
+    except Refusal:
+        return
+    assert np.array_equal(found, PIXELS)  # gzip pads with bits that mean nothing
 
 
 @pytest.mark.parametrize(
