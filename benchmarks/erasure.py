@@ -32,6 +32,7 @@ from unteach.events import Events
 from unteach.methods import Amun, FineTune, GradientAscent, NegGradPlus, RandomLabel
 from unteach.models import Blueprint
 from unteach.references import TrainingJob
+from unteach.runtime import settle_allocator
 from unteach.store import digest_of, load_tensors, read_json
 from unteach.train import Sgd
 from unteach.types import Method
@@ -89,7 +90,7 @@ FASHION = Protocol(
 CIFAR = Protocol(
     data="cifar10",
     model="airbench-small",
-    recipe=Sgd(lr=0.2, epochs=20, batch=128, schedule="onecycle:0.25", nesterov=True),
+    recipe=Sgd(lr=0.2, epochs=12, batch=128, schedule="onecycle:0.25", nesterov=True),
     recipe_augment=Augment(crop=4, flip=True),
     ids="random:0.1",
     seeds=(0,),
@@ -286,6 +287,7 @@ def main() -> None:
     if arguments.seeds:
         protocol = replace(protocol, seeds=tuple(arguments.seeds))
     if not arguments.table:
+        settle_allocator()
         run(arguments.protocol, protocol, arguments.methods, arguments.root)
     Console(width=200).print(table(arguments.protocol, protocol, arguments.root), highlight=False, markup=False)
 

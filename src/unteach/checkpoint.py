@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from unteach.models import Blueprint, build
+from unteach.models import MODELS, Blueprint, build
 from unteach.store import digest_of, fingerprint, load_into, load_tensors, save_tensors
 from unteach.types import Examples, Refusal
 
@@ -102,14 +102,23 @@ def load(path: Path, *, data: Examples, model: str = "", arguments: dict[str, An
     known = {name: value for name, value in found.items() if name in Provenance.__dataclass_fields__}
     provenance = Provenance(**known)
     shape = tuple(data.inputs.shape[1:])
-    if model or not provenance.blueprint:
-        if not model:
-            raise Refusal(
-                f"expected to know the network of {path}, got a file that does not say; give --model NAME or file.py:factory"
-            )
-        blueprint = Blueprint(name=model, classes=len(data.classes), shape=shape, arguments=arguments or {})
+    told = _told_blueprint(provenance, path)
+    if model:
+        same = told is not None and told.name == model
+        given = arguments or (told.arguments if told is not None and same else {})
+        blueprint = Blueprint(name=model, classes=len(data.classes), shape=shape, arguments=given)
+    elif told is None:
+        raise Refusal(
+            f"expected to know the network of {path}, got a file that does not say; give --model NAME or file.py:factory"
+        )
+    elif told.name not in MODELS:
+        # A checkpoint may come from anyone; which code runs is for the user to say.
+        raise Refusal(
+            f"expected --model for {path}, whose network {told.name!r} is code from outside unteach, got none; "
+            f"give --model {told.name} if you trust it"
+        )
     else:
-        blueprint = Blueprint(**{**provenance.blueprint, "shape": tuple(provenance.blueprint["shape"])})
+        blueprint = told
         if blueprint.classes != len(data.classes):
             raise Refusal(
                 f"expected a model with {len(data.classes)} classes as in the data, got {blueprint.classes} in {path}; "
@@ -119,11 +128,44 @@ def load(path: Path, *, data: Examples, model: str = "", arguments: dict[str, An
             raise Refusal(
                 f"expected a model for inputs of shape {shape}, got {blueprint.shape} in {path}; give its own data"
             )
-    network = build(blueprint, seed=0)
+    network = new_network(blueprint, seed=0)
     load_into(network, tensors, path)
     network.eval()
-    _check_outputs(network, data, path)
+    check_outputs(network, data, f"the network of {path}")
     return Checkpoint(network, provenance, Path(path))
+
+
+def new_network(blueprint: Blueprint, *, seed: int, sample: torch.Tensor | None = None) -> torch.nn.Module:
+    """A network with fresh weights, as ``models.build`` makes it.
+
+    Raises: Refusal also where the user's own factory fails, whatever it raises.
+    """
+    try:
+        return build(blueprint, seed=seed, sample=sample)
+    except Refusal:
+        raise
+    except Exception as error:  # the user's own code fails in any way it likes
+        with_arguments = f" with {blueprint.arguments}" if blueprint.arguments else ""
+        raise Refusal(
+            f"expected {blueprint.name} to make a network{with_arguments}, got {type(error).__name__}: {_line(error)}; "
+            "mend the factory, or --model and --model_args"
+        ) from error
+
+
+def _told_blueprint(provenance: Provenance, path: Path) -> Blueprint | None:
+    if not provenance.blueprint:
+        return None
+    try:
+        told = provenance.blueprint
+        return Blueprint(**{**told, "name": str(told["name"]), "shape": tuple(told["shape"])})
+    except (KeyError, TypeError) as error:
+        raise Refusal(
+            f"expected {path} to tell its network, got: {_line(error)}; it is damaged or foreign, give --model"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_data(checkpoint: Checkpoint, data_fingerprint: str) -> None:
@@ -136,23 +178,30 @@ def check_data(checkpoint: Checkpoint, data_fingerprint: str) -> None:
         )
 
 
-def _check_outputs(network: torch.nn.Module, data: Examples, path: Path) -> None:
+def check_outputs(network: torch.nn.Module, data: Examples, which: str) -> None:
+    """Refuse a network that can't read these inputs, or gives anything but one finite logit a class."""
     from unteach.engine import pixels
 
+    shape = tuple(data.inputs.shape[1:])
     with torch.no_grad():
         try:
             out = network(pixels(data.inputs[:2]))
-        except RuntimeError as error:
+        except Exception as error:  # the user's own code fails in any way it likes
             raise Refusal(
-                f"expected the network of {path} to take inputs of shape {tuple(data.inputs.shape[1:])}, got: {error}"
+                f"expected {which} to take inputs of shape {shape}, got {type(error).__name__}: {_line(error)}; "
+                "give the data it is made for, or another --model"
             ) from error
-    if out.ndim != 2 or out.shape[1] != len(data.classes):
+    if not isinstance(out, torch.Tensor):
         raise Refusal(
-            f"expected logits of shape n × {len(data.classes)} from the network of {path}, got {tuple(out.shape)}; "
+            f"expected a tensor of logits from {which}, got {type(out).__name__}; wrap it to give logits only"
+        )
+    if out.shape != (len(data.inputs[:2]), len(data.classes)):
+        raise Refusal(
+            f"expected logits of shape n × {len(data.classes)} from {which}, got {tuple(out.shape)}; "
             "the data have another number of classes than the model"
         )
     if not torch.isfinite(out).all():
-        raise Refusal(f"expected finite logits from {path}, got NaN or infinity; the checkpoint is damaged")
+        raise Refusal(f"expected finite logits from {which}, got NaN or infinity; its weights or its code are damaged")
 
 
 def _processor() -> str:

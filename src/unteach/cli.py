@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,24 +16,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 done, 2 bad input, 3 gate not passed, 130 stopped)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _torch_on_demand()
-    from unteach import __version__
     from unteach.types import Refusal
-    from unteach.verbs import VERBS
 
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_overview(VERBS))
-        return 0
-    if arguments[0] == "--version":
-        print(f"unteach {__version__}")
-        return 0
     try:
-        if arguments[0] not in VERBS:
-            raise Refusal(f"expected a verb ({', '.join(VERBS)}), got {arguments[0]!r}; see unteach --help")
-        run = parse(VERBS[arguments[0]], f"unteach {arguments[0]}", arguments[1:])
-        return int(run())
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except Refusal as refusal:
         print(f"unteach: {refusal}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, as in `unteach list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+        return 141
     except OSError as error:
         print(
             f"unteach: expected the file system to play along, got: {error}; check space and permissions",
@@ -43,17 +39,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _run(arguments: list[str]) -> int:
+    from unteach import __version__
+    from unteach.types import Refusal
+    from unteach.verbs import VERBS
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview(VERBS))
+        return 0
+    if arguments[0] == "--version":
+        print(f"unteach {__version__}")
+        return 0
+    if arguments[0] not in VERBS:
+        raise Refusal(f"expected a verb ({', '.join(VERBS)}), got {arguments[0]!r}; see unteach --help")
+    run = parse(VERBS[arguments[0]], f"unteach {arguments[0]}", arguments[1:])
+    return int(run())
+
+
 def parse(verb: type, name: str, arguments: list[str]) -> Any:
-    """The verb with settings from defaults, then --config YAML, then flags."""
+    """The verb with settings from defaults, then --config YAML, then flags.
+
+    Raises: Refusal for flags that are not there and values of the wrong kind.
+    """
+    from argparse import ArgumentError
+
     from jsonargparse import ArgumentParser
 
-    from unteach.settings_to_flags import add_settings, chosen, instance_with, settings_from
+    from unteach.settings_to_flags import add_settings, chosen, config_first, instance_with, settings_from
+    from unteach.types import Refusal
 
+    arguments = config_first(arguments)
     default = instance_with(verb(), chosen(arguments))
-    parser = ArgumentParser(prog=name, description=(verb.__doc__ or "").strip(), exit_on_error=True)
+    # No abbreviations: --meth would be taken for --method, but only after the method's flags are settled.
+    about = (verb.__doc__ or "").strip()
+    parser = ArgumentParser(prog=name, description=about, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of these settings; flags win over it")
     add_settings(parser, default)
-    return settings_from(default, parser.parse_args(arguments))
+    try:
+        found = parser.parse_args(arguments)
+    except ArgumentError as error:
+        reason = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(error).split()))
+        raise Refusal(f"expected settings that {name} --help names, got: {reason}; check name and value") from error
+    return settings_from(default, found)
 
 
 def _overview(verbs: dict[str, type]) -> str:
@@ -92,7 +119,10 @@ def _torch_on_demand() -> None:
 
 
 def script() -> None:
-    """Entry point of the ``unteach`` command."""
+    """Entry point of the ``unteach`` command; the process is ours, so its allocator is settled first."""
+    from unteach.runtime import settle_allocator
+
+    settle_allocator()
     sys.exit(main())
 
 

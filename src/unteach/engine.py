@@ -63,16 +63,17 @@ class Engine:
     ) -> None:
         if precision not in ("auto", "bf16", "fp32"):
             raise Refusal(f"expected precision to be auto, bf16 or fp32, got {precision!r}; choose one of these")
-        self.events = events or Events()
+        if devices < 1 or nodes < 1:
+            raise Refusal(f"expected at least one device and one node, got {devices} and {nodes}; give 1 or more")
         self.scratch = scratch
         self.meter = Meter()
         self.stages: list[Stage] = []
         self._fabric: Any = None
+        self.device = _device(accelerator, devices)
         if devices * nodes > 1:
-            self._fabric = _launch(accelerator, devices, nodes)
+            self._fabric = _launch(self.device.type, devices, nodes)
             self.device = self._fabric.device
-        else:
-            self.device = _device(accelerator)
+        self.events = events if events is not None and self.rank == 0 else Events()  # one voice for the group
         self.bf16 = has_fast_bf16(self.device) if precision == "auto" else precision == "bf16"
 
     @property
@@ -120,9 +121,15 @@ class Engine:
         longest = -(-total // self.world)
         padded = rows.new_zeros((longest, *rows.shape[1:]))
         padded[: len(rows)] = rows
-        every = self._fabric.all_gather(padded).reshape(self.world, longest, *rows.shape[1:])
+        every = [torch.empty_like(padded) for _ in range(self.world)]
+        torch.distributed.all_gather(every, padded)
         sizes = [total * (r + 1) // self.world - total * r // self.world for r in range(self.world)]
-        return torch.cat([every[r, :size] for r, size in enumerate(sizes)])
+        return torch.cat([part[:size] for part, size in zip(every, sizes)])
+
+    def wait(self) -> None:
+        """Until all processes are here: what rank 0 wrote is then there for everyone."""
+        if self._fabric is not None:
+            torch.distributed.barrier()
 
     def logits(
         self, model: torch.nn.Module, inputs: torch.Tensor, *, batch: int = 256, exact: bool = True
@@ -133,19 +140,22 @@ class Engine:
         job; scores that an audit reads are exact.
         """
         total = len(inputs)
-        mine = self.share(total)
-        was_training = {name for name, module in model.named_modules() if module.training}
+        alone = total < self.world  # too few to go round: everyone does all
+        mine = slice(0, total) if alone else self.share(total)
+        flags = [(module, module.training) for module in model.modules()]
         model.eval()
         out = []
-        with torch.no_grad(), autocast(self.device, self.bf16 and not exact):
-            for start in range(mine.start, mine.stop, batch):
-                x = pixels(inputs[start : min(start + batch, mine.stop)].to(self.device))
-                out.append(model(x).float())
-        for name, module in model.named_modules():
-            module.training = name in was_training
+        try:
+            with torch.no_grad(), autocast(self.device, self.bf16 and not exact):
+                for start in range(mine.start, mine.stop, batch):
+                    x = pixels(inputs[start : min(start + batch, mine.stop)].to(self.device))
+                    out.append(model(x).float())
+        finally:
+            for module, training in flags:
+                module.training = training
         self.meter.forwards += mine.stop - mine.start
         local = torch.cat(out) if out else torch.zeros(0, 0, device=self.device)
-        return self.gather(local, total).cpu()
+        return (local if alone else self.gather(local, total)).cpu()
 
     @contextmanager
     def stage(self, what: str) -> Iterator[None]:
@@ -169,13 +179,15 @@ def pixels(inputs: torch.Tensor) -> torch.Tensor:
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
-def _device(accelerator: str) -> torch.device:
+def _device(accelerator: str, devices: int) -> torch.device:
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
         raise Refusal("expected a CUDA device for --device cuda, got none that torch can see; use --device cpu")
     if accelerator not in ("cuda", "gpu", "cpu"):
         raise Refusal(f"expected --device auto, cpu or cuda, got {accelerator!r}; choose one of these")
+    if accelerator != "cpu" and devices > torch.cuda.device_count():
+        raise Refusal(f"expected {devices} GPUs for --devices, got {torch.cuda.device_count()}; give a smaller number")
     return torch.device("cpu" if accelerator == "cpu" else "cuda")
 
 

@@ -24,4 +24,5 @@ def settle_allocator() -> bool:
     except (AttributeError, OSError, ValueError):
         return False
     wanted = ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, _ALL), (_TOP_PAD, 64 << 20))
-    return all([mallopt(ctypes.c_int(name), ctypes.c_int(size)) == 1 for name, size in wanted])
+    taken = [mallopt(ctypes.c_int(name), ctypes.c_int(size)) == 1 for name, size in wanted]
+    return all(taken)

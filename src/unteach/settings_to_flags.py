@@ -25,17 +25,14 @@ def add_settings(parser: Any, instance: Any, prefix: str = "", unset: bool = Fal
         options = _classes(hint)
         if isinstance(value, Method) and is_dataclass(value):
             known = ", ".join(_methods())
-            parser.add_argument(
-                "--method", type=str, default=None, help=f"{documents.get(name)} ({known}; default: amun)"
-            )
+            parser.add_argument("--method", type=str, default=_name_of(value), help=f"{documents.get(name)} ({known})")
             add_settings(parser, value)
         elif options:
             if len(options) > 1:
                 kinds = ", ".join(_kind(option) for option in options)
+                kind = _kind(type(value))
                 parser.add_argument(
-                    _flag(f"{key}.kind"),
-                    type=str,
-                    help=f"{documents.get(name)} ({kinds}; default: {_kind(type(value))})",
+                    _flag(f"{key}.kind"), type=str, default=kind, help=f"{documents.get(name)} ({kinds})"
                 )
             inner = value if value is not None else options[0]()
             add_settings(parser, inner, "" if name in FLAT else f"{key}.", unset=unset or value is None)
@@ -47,6 +44,11 @@ def settings_from(instance: Any, namespace: Any, prefix: str = "", unset: bool =
     """The settings object with the values that were parsed; None when it is optional and nothing of it was given."""
     hints = typing.get_type_hints(type(instance))
     values: dict[str, Any] = {}
+    group = namespace.get(prefix.removesuffix(".")) if prefix else namespace
+    if group is None and unset:
+        return None
+    if not hasattr(group, "get"):
+        raise Refusal(f"expected {prefix}… to be settings (name: value), got {group!r}; see --help for the names")
     for item in fields(instance):
         name, value, key = item.name, getattr(instance, item.name), f"{prefix}{item.name}"
         options = _classes(hints[name])
@@ -60,6 +62,8 @@ def settings_from(instance: Any, namespace: Any, prefix: str = "", unset: bool =
                 values[name] = got
         else:
             found = namespace.get(key)
+            if found is None and not unset and not _may_be_none(hints[name]):
+                raise Refusal(f"expected a value for {key}, got null; give one or leave it out")
             if found is not None or not unset:
                 values[name] = tuple(found) if isinstance(value, tuple) and found is not None else found
     return None if unset and not values else replace(instance, **values)
@@ -73,10 +77,20 @@ def chosen(arguments: list[str]) -> dict[str, str]:
         key = flag.removeprefix("--")
         value = value or (arguments[position + 1] if position + 1 < len(arguments) else "")
         if key == "config":
-            found = {**_chosen_in_file(value), **found}
+            found |= _chosen_in_file(value)
         elif flag.startswith("--") and (key == "method" or key.endswith(".kind")):
             found[key] = value
     return found
+
+
+def config_first(arguments: list[str]) -> list[str]:
+    """The same arguments with every ``--config FILE`` in front, so that flags win over files wherever they stand."""
+    files: list[str] = []
+    flags: list[str] = []
+    for argument in arguments:
+        whole = argument.startswith("--config=")
+        (files if whole or argument == "--config" or files[-1:] == ["--config"] else flags).append(argument)
+    return files + flags
 
 
 def instance_with(default: Any, choices: dict[str, str]) -> Any:
@@ -126,6 +140,16 @@ def _kind(option: type) -> str:
     return option.__name__.lower()
 
 
+def _may_be_none(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
+
+
+def _name_of(method: Any) -> str:
+    """The table's name of a method: the one with these defaults if there is one, else the first of its class."""
+    alike = {name: made for name, made in ((n, make()) for n, make in _methods().items()) if type(made) is type(method)}
+    return next((name for name, made in alike.items() if made == method), next(iter(alike)))
+
+
 def _methods() -> dict[str, Any]:
     from unteach.methods import METHODS
 
@@ -144,8 +168,9 @@ def _chosen_in_file(path: str) -> dict[str, str]:
         raise Refusal(
             f"expected settings (name: value) in {path}, got {type(found).__name__}; see --help for the names"
         )
-    choices = {"method": str(found["method"])} if "method" in found else {}
-    choices |= {f"{k}.kind": str(v["kind"]) for k, v in found.items() if isinstance(v, dict) and "kind" in v}
+    choices = {"method": str(found["method"])} if found.get("method") is not None else {}
+    kinds = {k: v.get("kind") for k, v in found.items() if isinstance(v, dict)}
+    choices |= {f"{k}.kind": str(kind) for k, kind in kinds.items() if kind is not None}
     return choices
 
 
@@ -155,4 +180,4 @@ def _documents(cls: Any) -> dict[str, str]:
     return {p.arg_name: " ".join((p.description or "").split()) for p in parse_from_object(cls).params}
 
 
-__all__ = ["add_settings", "chosen", "instance_with", "settings_from"]
+__all__ = ["add_settings", "chosen", "config_first", "instance_with", "settings_from"]

@@ -31,9 +31,10 @@ def write(path: Path, put: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch.save tells a full disk by RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise Refusal(
-            f"expected to be able to write {path}, got: {error.strerror or error}; free some space or choose another folder"
+            f"expected to be able to write {path}, got: {reason}; free some space or choose another folder"
         ) from error
     finally:
         if temporary is not None:
@@ -90,7 +91,10 @@ def _load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             metadata = file.metadata() or {}
-        return tensors, json.loads(metadata.get(KEY, "{}"))
+        provenance = json.loads(metadata.get(KEY, "{}"))
+        if not isinstance(provenance, dict):
+            raise ValueError(f"provenance that is {type(provenance).__name__}")
+        return tensors, provenance
     except (SafetensorError, ValueError, OSError) as error:
         raise Refusal(
             f"expected a whole safetensors file at {path}, got: {error}; it is truncated or of another kind"

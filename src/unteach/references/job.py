@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from unteach.checkpoint import Checkpoint, Provenance, load, save, trained_on
+from unteach.checkpoint import Checkpoint, Provenance, load, new_network, save, trained_on
 from unteach.data import DataSet
 from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
-from unteach.models import Blueprint, build
+from unteach.models import Blueprint
 from unteach.store import digest_of, load_tensors
 from unteach.train import Sgd, Source, fit
 
@@ -40,14 +40,14 @@ class TrainingJob:
         key = digest_of([self.blueprint.as_json(), self.recipe(), self.seed, sorted(self.left_out), data.fingerprint])
         if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
             self._train(data, path, engine, key)
-        return load(path, data=data.train)
+        return load(path, data=data.train, model=self.blueprint.name, arguments=self.blueprint.arguments)
 
     def _train(self, data: DataSet, path: Path, engine: Engine, key: str) -> None:
         import numpy as np
 
         gone = np.isin(data.train.ids, np.asarray(self.left_out, dtype=data.train.ids.dtype))
         kept = data.train.take(~gone)
-        model = build(self.blueprint, seed=self.seed, sample=pixels(kept.inputs[:WHITENING_SAMPLE]))
+        model = new_network(self.blueprint, seed=self.seed, sample=pixels(kept.inputs[:WHITENING_SAMPLE]))
         with engine.stage(self.label):
             log = fit(model, [Source(kept, self.augment)], self.optim, seed=self.seed, engine=engine, label=self.label)
         provenance = Provenance(
@@ -64,3 +64,4 @@ class TrainingJob:
         )
         if engine.rank == 0:
             save(path, model, provenance)
+        engine.wait()

@@ -11,8 +11,8 @@ from unteach.checkpoint import check_data, load
 from unteach.data import forget_ids, split, write_ids
 from unteach.types import Refusal
 from unteach.verbs.evaluation import Cast, evaluate
-from unteach.verbs.forget import INDISTINGUISHABLE, refuse_if_it_saw
-from unteach.verbs.settings import DataChoice, Machine, Output
+from unteach.verbs.forget import INDISTINGUISHABLE, refuse_unless_references, request
+from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
 from unteach.verbs.train import plain
 
 
@@ -52,6 +52,7 @@ class AuditRun:
             raise Refusal(
                 "expected --ids to say what was forgotten, got nothing; give the forget.txt of the forget run"
             )
+        check_seed(self.seed)
         data = self.source.load()
         everyone = [self.unlearned, *([self.original] if self.original else []), *self.retrained]
         loaded = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in everyone]
@@ -59,15 +60,15 @@ class AuditRun:
             check_data(checkpoint, data.fingerprint)
         ids = forget_ids(self.ids, data.train, self.seed)
         retrained = tuple(loaded[len(loaded) - len(self.retrained) :])
-        for checkpoint in retrained:
-            refuse_if_it_saw(checkpoint, ids)
+        refuse_unless_references(retrained, data, ids)
+        parts = request(data, loaded[1], ids) if self.original else split(data.train, ids)
         cast = Cast(original=loaded[1] if self.original else None, unlearned=loaded[0], retrained=retrained)
-        folder = self.output.open(plain(self))
-        write_ids(folder / "forget.txt", ids)
-        with self.machine.engine(folder, not self.output.quiet) as engine:
+        with self.machine.engine(self.output.out, not self.output.quiet) as engine:
+            folder = self.output.open(plain(self))
+            write_ids(folder / "forget.txt", ids)
             findings = evaluate(
                 data,
-                split(data.train, ids),
+                parts,
                 cast,
                 spec=self.ids,
                 tolerance=self.tolerance,

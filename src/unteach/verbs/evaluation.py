@@ -13,7 +13,7 @@ from unteach.audit import Roles, Tolerance, audit
 from unteach.checkpoint import Checkpoint, environment
 from unteach.data import DataSet
 from unteach.engine import Engine
-from unteach.store import digest_of, save_tensors, write_json
+from unteach.store import digest_of, read_json, save_tensors, write_json
 from unteach.types import Examples, Signals, Split
 
 
@@ -73,9 +73,12 @@ def evaluate(
         seed=seed,
     )
     findings |= _story(data, parts, cast, spec, seed, signals)
+    if engine.rank > 0:
+        return findings
     write_json(folder / "findings.json", findings)
     _save_signals(folder / "signals.safetensors", signals, names)
-    pages = render(findings, folder, thumbnails=_thumbnails(parts.forget, findings))
+    filed = read_json(folder / "findings.json")  # the page of the file: `unteach report` then draws the same bytes
+    pages = render(filed, folder, thumbnails=_thumbnails(parts.forget, findings))
     console = Console()
     console.print(results_table(findings))
     console.print(findings["summary"], highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from unteach.store import digest_of, load_tensors
 from unteach.train import Sgd
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.evaluation import Cast, evaluate
-from unteach.verbs.settings import DataChoice, Machine, Output
+from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
 from unteach.verbs.train import plain
 
 INDISTINGUISHABLE = "indistinguishable from retrain within tolerance"
@@ -67,17 +68,23 @@ class Forget:
     machine: Machine = field(default_factory=Machine)
 
     def __call__(self) -> int:
+        check_seed(self.seed)
         data = self.source.load()
         original = load(self.checkpoint, data=data.train, model=self.model, arguments=self.model_args)
         check_data(original, data.fingerprint)
         ids = forget_ids(self.ids, data.train, self.seed)
         parts = request(data, original, ids)
-        folder = self.output.open(plain(self))
-        write_ids(folder / "forget.txt", ids)
-        with self.machine.engine(folder, not self.output.quiet) as engine:
+        refuse_unless_in_range(self.method, data)
+        given = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained]
+        refuse_unless_references(given, data, ids)
+        jobs = self._jobs(data, original, ids, len(given))
+        self._refuse_to_write_over_inputs(len(given))
+        with self.machine.engine(self.output.out, not self.output.quiet) as engine:
+            folder = self.output.open(plain(self))
+            write_ids(folder / "forget.txt", ids)
             unlearned = self._unlearn(data, original, parts, folder, engine)
-            references = self._references(data, original, parts, folder, engine)
-            cast = Cast(original=original, unlearned=unlearned, retrained=tuple(references))
+            made = [job(data, folder / name, engine) for name, job in jobs.items()]
+            cast = Cast(original=original, unlearned=unlearned, retrained=(*given, *made))
             findings = evaluate(
                 data,
                 parts,
@@ -105,6 +112,7 @@ class Forget:
             model = apply(method, original.model, parts, torch.Generator().manual_seed(self.seed), engine)
             old = original.provenance
             gone = [*old.trained_on.get("left_out", []), *parts.forget.ids.tolist()]
+            elapsed, units = time.perf_counter() - start, engine.meter.units - before
             provenance = replace(
                 old,
                 classes=list(data.train.classes),
@@ -114,39 +122,45 @@ class Forget:
                 parent=original.fingerprint,
                 made_by={"method": name, "settings": settings, "key": key},
                 seed=self.seed,
-                seconds=time.perf_counter() - start,
-                units=engine.meter.units - before,
+                # The stages also bill what was reused, such as adversarial examples of an earlier request.
+                seconds=max(elapsed, sum(stage.seconds for stage in engine.stages)),
+                units=max(units, sum(stage.units for stage in engine.stages)),
                 stages=[asdict(stage) for stage in engine.stages],
                 log=[],
             )
-            save(path, model, provenance)
+            if engine.rank == 0:
+                save(path, model, provenance)
+            engine.wait()
         return load(path, data=data.train, model=self.model, arguments=self.model_args)
 
-    def _references(
-        self, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine
-    ) -> list[Checkpoint]:
-        found = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained]
-        for reference in found:
-            check_data(reference, data.fingerprint)
-            refuse_if_it_saw(reference, parts.forget.ids.tolist())
-        missing = self.references - len(found)
-        if missing <= 0:
-            return found
+    def _jobs(self, data: DataSet, original: Checkpoint, ids: list[str], given: int) -> dict[str, TrainingJob]:
+        """File names and trainings of the references that are not given."""
+        if given >= self.references:
+            return {}
         optim, augment = self._recipe(original, data)
         blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
         assert isinstance(blueprint, Blueprint)
-        gone = [*original.provenance.trained_on.get("left_out", []), *parts.forget.ids.tolist()]
-        for number in range(missing):
-            job = TrainingJob(
+        gone = (*original.provenance.trained_on.get("left_out", []), *ids)
+        return {
+            _reference(number): TrainingJob(
                 blueprint=blueprint,
                 optim=optim,
                 augment=augment,
                 seed=1000 + 1000 * self.seed + number,  # not the original's seed: a reference shares only the recipe
-                left_out=tuple(gone),
-                label=f"retraining {number + 1} of {missing}",
+                left_out=gone,
+                label=f"retraining {number + 1} of {self.references}",
             )
-            found.append(job(data, folder / f"retrained-{number}.safetensors", engine))
-        return found
+            for number in range(given, self.references)
+        }
+
+    def _refuse_to_write_over_inputs(self, given: int) -> None:
+        names = ["model.safetensors", *(_reference(number) for number in range(given, self.references))]
+        ours = {(self.output.out / name).resolve() for name in names}
+        for path in (self.checkpoint, *self.retrained):
+            if path.resolve() in ours:
+                raise Refusal(
+                    f"expected --out elsewhere than the checkpoint {path}, got its own folder; choose another"
+                )
 
     def _recipe(self, original: Checkpoint, data: DataSet) -> tuple[Sgd, Augment | None]:
         if self.recipe is not None:
@@ -174,6 +188,37 @@ def request(data: DataSet, original: Checkpoint, ids: list[str]) -> Split:
             parts, retain=parts.retain.take([i for i, n in enumerate(parts.retain.ids.tolist()) if n not in gone])
         )
     return parts
+
+
+def _reference(number: int) -> str:
+    return f"retrained-{number}.safetensors"
+
+
+def refuse_unless_references(retrained: Sequence[Checkpoint], data: DataSet, ids: list[str]) -> None:
+    """Refuse retrained models of other data, that saw what was to be forgotten, or that are one model twice."""
+    seen: dict[str, Path] = {}
+    for model in retrained:
+        check_data(model, data.fingerprint)
+        refuse_if_it_saw(model, ids)
+        twin = seen.setdefault(model.fingerprint, model.path)
+        if twin is not model.path:
+            raise Refusal(
+                f"expected retrained models that differ, got the same weights in {twin} and {model.path}; "
+                "a model can't be its own control, train another with another seed"
+            )
+
+
+def refuse_unless_in_range(method: Method, data: DataSet) -> None:
+    """Refuse features outside 0–1 for a method that searches for adversarial examples, which stay in that range."""
+    inputs = data.train.inputs
+    if not hasattr(method, "attack") or not inputs.is_floating_point():
+        return
+    low, high = float(inputs.min()), float(inputs.max())
+    if low < 0 or high > 1:
+        raise Refusal(
+            f"expected inputs in 0–1 for {type(method).__name__}, whose adversarial examples stay in that range, got "
+            f"{low:g} to {high:g}; scale the data and retrain, or choose another --method"
+        )
 
 
 def refuse_unless_it_saw(model: Checkpoint, ids: list[str]) -> None:

@@ -13,6 +13,12 @@ from unteach.events import Events
 from unteach.types import Refusal
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that the generators further down can't take."""
+    if not 0 <= seed < 2**31:
+        raise Refusal(f"expected --seed to be 0 or more and below 2**31, got {seed}; choose another")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataChoice:
     """Which data, and where they are."""
@@ -43,7 +49,10 @@ class Machine:
 
     @contextmanager
     def engine(self, folder: Path | None, progress: bool) -> Iterator[Engine]:
-        """An engine whose events go to ``folder/events.jsonl`` and whose progress goes to the terminal."""
+        """An engine whose events go to ``folder/events.jsonl`` and whose progress goes to the terminal.
+
+        The folder need not be there yet: a device that is not to be had is told before anything is written.
+        """
         from unteach.verbs.terminal import progress_bar
 
         with progress_bar(progress) as tell:
@@ -61,6 +70,9 @@ class Machine:
                 engine.close()
         for state in folder.glob("*.resume") if folder else ():  # all is done: nothing is left to go on from
             state.unlink(missing_ok=True)
+
+
+RESULTS = ("model.safetensors", "findings.json", "report.html", "report.md", "forget.txt")  # what a run may write over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +100,15 @@ class Output:
                 f"expected to be able to write into {self.out}, got: {error.strerror}; choose another --out"
             ) from error
         file = self.out / "settings.json"
-        if file.is_file() and not self.overwrite and read_json(file) != settings:
-            theirs = read_json(file)
-            differ = sorted(k for k in {*settings, *theirs} if settings.get(k) != theirs.get(k))
+        theirs = read_json(file) if file.is_file() and not self.overwrite else settings
+        if not file.is_file() and not self.overwrite and (there := [n for n in RESULTS if (self.out / n).exists()]):
+            raise Refusal(
+                f"expected {self.out} to be new or to hold this run, got a folder with a {there[0]} of other origin; "
+                "choose another --out, or give --overwrite true"
+            )
+        if theirs != settings:
+            others = theirs if isinstance(theirs, dict) else {}
+            differ = sorted(k for k in {*settings, *others} if settings.get(k) != others.get(k))
             raise Refusal(
                 f"expected {self.out} to be new or to hold this run, got one with other {', '.join(differ)}; "
                 "choose another --out, or give --overwrite true"

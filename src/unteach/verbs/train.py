@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from unteach.checkpoint import check_outputs, new_network
 from unteach.data import forget_ids
 from unteach.data.augment import Augment
 from unteach.models import Blueprint
 from unteach.references import TrainingJob
 from unteach.train import Sgd
-from unteach.verbs.settings import DataChoice, Machine, Output
+from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,16 @@ class Train:
     machine: Machine = field(default_factory=Machine)
 
     def __call__(self) -> int:
+        check_seed(self.seed)
         data = self.source.load()
         left_out = tuple(forget_ids(self.without, data.train, self.seed)) if self.without else ()
-        folder = self.output.open(plain(self))
         blueprint = Blueprint(
             name=self.model,
             classes=len(data.train.classes),
             shape=tuple(data.train.inputs.shape[1:]),
             arguments=self.model_args,
         )
+        check_outputs(new_network(blueprint, seed=0).eval(), data.train, f"the network {self.model}")
         job = TrainingJob(
             blueprint=blueprint,
             optim=self.optim,
@@ -54,12 +56,15 @@ class Train:
             seed=self.seed,
             left_out=left_out,
         )
-        with self.machine.engine(folder, not self.output.quiet) as engine:
+        with self.machine.engine(self.output.out, not self.output.quiet) as engine:
+            folder = self.output.open(plain(self))
             made = job(data, folder / "model.safetensors", engine)
             logits = engine.logits(made.model, data.test.inputs)
             accuracy = float(data.test.task.correct(logits, data.test.labels).mean())
             engine.events.emit("trained", test_accuracy=accuracy, seconds=made.provenance.seconds)
-        print(f"test accuracy {100 * accuracy:.2f} % after {made.provenance.seconds:.0f} s of training: {made.path}")
+            if engine.rank == 0:
+                seconds = f"{made.provenance.seconds:.0f} s of training"
+                print(f"test accuracy {100 * accuracy:.2f} % after {seconds}: {made.path}")
         return 0
 
 
