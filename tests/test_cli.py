@@ -24,7 +24,7 @@ from unteach.verbs import VERBS, Forget, Train
 
 def flags(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting with its default, told without the code under test; optional groups that are off come as None."""
-    optional = {"augment": "Augment", "recipe": "Sgd", "recipe_augment": "Augment"}
+    optional = {"augment": "Augment", "recipe": "Sgd", "recipe_augment": "Augment", "optim": "Sgd"}
     from unteach.data.augment import Augment
 
     for item in fields(settings):

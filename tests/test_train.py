@@ -110,7 +110,9 @@ def test_interrupted_training_ends_with_the_same_bytes(tmp_path: Path, at: int) 
     log = fit(resumed, sources, optim, seed=5, engine=engine)
     assert fingerprint(resumed) == fingerprint(whole)
     assert [record["epoch"] for record in log] == [1, 2, 3]
-    assert engine.meter.trained == 96 * (3 - (at - 1) // 3), "whole epochs must not be done twice"
+    before = (at - 1) // 3
+    assert engine.meter.trained == 96 * (3 - before), "whole epochs must not be done twice"
+    assert [stage.units for stage in engine.stages] == ([96.0 * before] if before else []), "the bill holds both parts"
 
 
 def test_another_run_does_not_go_on_from_a_foreign_state(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def write(path: Path, put: Callable[[Path], object]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save tells a full disk by RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = (error.strerror or error) if isinstance(error, OSError) else "a write that was cut short"
         raise Refusal(
             f"expected to be able to write {path}, got: {reason}; free some space or choose another folder"
         ) from error

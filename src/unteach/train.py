@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unteach.data.augment import Augment, Resident
-from unteach.engine import Engine
+from unteach.engine import Engine, Stage
 from unteach.schedule import rate
 from unteach.store import fingerprint, write
 from unteach.types import Examples, Refusal
@@ -110,17 +110,21 @@ def fit(
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
     state = _Resume(engine.scratch and engine.scratch / f"{label.replace(' ', '-')}.resume", start_from)
     log = state.load(model, optimizer)
+    if log:
+        done = len(log) * feed.total * (2 if alongside else 1)
+        engine.stages.append(Stage(f"{label}, before it was stopped", sum(r["seconds"] for r in log), float(done)))
     wrapped, stepper = engine.setup(model, optimizer)
     steps = max(1, -(-feed.total // optim.batch))
     with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
         for epoch in range(len(log), optim.epochs):
             start = time.perf_counter()
             torch.manual_seed(seed * 1_000_003 + epoch * 7919 + engine.rank)  # for dropout and its like
-            wrapped.train()
             total = torch.zeros((), device=engine.device)
             for step, batch in enumerate(feed.epoch(seed, epoch, steps, engine)):
                 for group in stepper.param_groups:
                     group["lr"] = optim.lr * rate(optim.schedule, epoch + step / steps, optim.epochs)
+                # One example has no batch statistics: batch norm then takes the model's own.
+                wrapped.train(len(batch.labels) > 1)
                 with engine.autocast():
                     # Processes average their gradients, so each counts its part of the whole step's mean.
                     value = objective(wrapped, batch).float().sum() * (engine.world / batch.size)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made import blobs
 
+from made import blobs
 from unteach.api import apply, forget
 from unteach.attacks import Nearest, Schedule
 from unteach.engine import Engine
@@ -68,6 +68,20 @@ def test_multi_label(name: str) -> None:
     model = build(Blueprint(name="small-cnn", classes=3, shape=(1, 8, 8)), seed=0)
     fit(model, [Source(many)], Sgd(lr=0.1, epochs=6, batch=32), seed=0, engine=Engine(precision="fp32"))
     check_method(quick(METHODS[name]()), model, Split(forget=many.take(range(10)), retain=many.take(range(10, 60))))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_example_can_be_forgotten(name: str, trained: tuple[torch.nn.Module, Examples, Split]) -> None:
+    model, data, _ = trained
+    one = Split(forget=data.take([5]), retain=data.take([i for i in range(len(data)) if i != 5]))
+    new = quick(METHODS[name]())(model, one, torch.Generator().manual_seed(0), Engine(precision="fp32"))
+    assert all(torch.isfinite(value.float()).all() for value in new.state_dict().values())
+
+
+def test_retraining_asks_for_the_recipe(trained: tuple[torch.nn.Module, Examples, Split]) -> None:
+    model, _, split = trained
+    with pytest.raises(Refusal, match="how the original was trained"):
+        Retrain()(model, split, torch.Generator(), Engine())
 
 
 def test_retraining_never_sees_the_forget_set(trained: tuple[torch.nn.Module, Examples, Split]) -> None:

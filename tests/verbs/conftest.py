@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import blobs
 
+from made import blobs
 from unteach.cli import main
 
 SHORT = ("--optim.epochs", "4", "--optim.batch", "16", "--device", "cpu", "--precision", "fp32")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made import blobs
 
+from made import blobs
 from unteach.data import load as load_data
 from unteach.store import load_tensors, save_tensors
 
@@ -270,12 +270,14 @@ def test_a_retrained_model_that_saw_the_forget_set(case: Any, done: Path, ask: C
 
 
 def test_one_retrained_model_twice_is_no_control(
-    case: Any, done: Path, ask: Callable[..., Any], run: Callable[..., Any], tmp_path: Path
+    case: Any, done: Path, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "copy.safetensors").write_bytes((done / "retrained-0.safetensors").read_bytes())
     models = ("--retrained", done / "retrained-0.safetensors", tmp_path / "copy.safetensors")
     ran = run("forget", "--checkpoint", case.original, "--data", case.data, "--ids", done / "forget.txt", *models)
     ran.refused("same weights")
+    assert os.listdir(tmp_path) == ["copy.safetensors"]
 
 
 def test_a_folder_with_another_run(case: Any, done: Path, run: Callable[..., Any], listing: Listing) -> None:
@@ -335,7 +337,7 @@ def test_a_full_disk_costs_nothing_and_the_same_command_goes_on(
         ran = case.forget(tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    ran.refused("write", "File too large" if limit < 400_000 else "")
+    ran.refused("be able to write", "free some space")
     assert not list((tmp_path / "run").glob(".*")), "temporary files are taken away"
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert listing(case.original.parent) == before

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made import blobs
 
+from made import blobs
 from unteach.cli import main
 from unteach.store import load_tensors, save_tensors
 from unteach.types import Refusal
@@ -144,7 +144,7 @@ def test_features_of_any_size_are_not_for_adversarial_methods(
     torch.save(own("Features").state_dict(), tmp_path / "net.pt")
     before = listing(tmp_path)
     command = ("forget", "--checkpoint", "net.pt", "--model", "nets.py:Features", "--data", "npz:d.npz", "--out", "run")
-    run(*command, *RECIPE).refused("0–1", "50", "another --method")
+    run(*command, *RECIPE).refused("0–1", "3.17348 to 44.1101", "another --method")
     assert listing(tmp_path) == before
     ran = run(*command, *RECIPE, *SHORT, "--method", "random-label", "--ids", "random:8")
     assert ran.code == 0, ran
@@ -158,6 +158,7 @@ def test_without_a_recipe_references_are_asked_for_before_any_work(
     before = listing(tmp_path)
     command = ("forget", "--checkpoint", "net.pt", "--model", "nets.py:pictures", "--data", "npz:d.npz", "--out", "run")
     run(*command, *SHORT).refused("--recipe.lr", "--references 0")
+    run(*command, "--method", "retrain", "--references", "0").refused("--optim.lr", "Retrain")
     assert listing(tmp_path) == before
     ran = run(*command, *SHORT, "--references", "0", "--ids", "random:8", "--gate", "true")
     assert ran.code == 3, ran

@@ -33,7 +33,7 @@ class Amun:
 
     attack: Nearest | Schedule = field(default_factory=Nearest)
     """How neighbours are found: nearest (few gradients) or schedule (as published)."""
-    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.02, epochs=5, schedule="step:1"))
+    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.05, epochs=5))
     """Optimiser; too small a rate forgets nothing, too large a one forgets more than retraining would."""
     augment: Augment | None = None
     """How retained and forget images vary; neighbours never do."""

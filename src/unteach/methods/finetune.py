@@ -21,7 +21,7 @@ class FineTune:
     *Departs:* nowhere known.
     """
 
-    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.05, epochs=5, schedule="step:2"))
+    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.05, epochs=5))
     """Optimiser; the learning rate decides whether anything fades at all."""
     augment: Augment | None = None
     """How retained images vary."""

@@ -23,7 +23,7 @@ class NegGradPlus:
 
     alpha: float = 0.95
     """Weight of the retain loss, 0–1; nearer to 1 forgets more gently."""
-    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.01, epochs=5, schedule="step:2"))
+    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.01, epochs=5))
     """Optimiser."""
     augment: Augment | None = None
     """How retained images vary; forget images are shown as they are."""

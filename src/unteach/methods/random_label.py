@@ -22,7 +22,7 @@ class RandomLabel:
     *Departs:* nowhere known.
     """
 
-    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.01, epochs=5, schedule="step:2"))
+    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.01, epochs=5))
     """Optimiser."""
     augment: Augment | None = None
     """How images vary."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -10,7 +10,7 @@ from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
 from unteach.models import fresh
 from unteach.train import Sgd, Source, draw_seed, fit
-from unteach.types import Split
+from unteach.types import Refusal, Split
 
 WHITENING_SAMPLE = 5000  # images that a data-dependent first layer is set from
 
@@ -23,8 +23,8 @@ class Retrain:
     (``whiten``) is set from retained images only. *Departs:* nowhere known.
     """
 
-    optim: Sgd = field(default_factory=Sgd)
-    """The original's recipe."""
+    optim: Sgd | None = None
+    """The original's optimiser; the command line takes it from the checkpoint when it says."""
     augment: Augment | None = None
     """How images vary in training, as for the original."""
 
@@ -34,6 +34,10 @@ class Retrain:
 
     def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
         assert split.retain is not None
+        if self.optim is None:
+            raise Refusal(
+                "expected to know how the original was trained, got no optimiser; give optim, the original's own"
+            )
         sample = pixels(split.retain.inputs[:WHITENING_SAMPLE])
         new = fresh(model, seed=draw_seed(rng), sample=sample)
         with engine.stage("retrain"):

@@ -30,7 +30,8 @@ class AuditRun:
     retrained: tuple[Path, ...] = ()
     """Models retrained without the forget set: the target, and (the last of several) the control."""
     model: str = ""
-    """Network of the checkpoints, when they don't say: NAME, timm:NAME, torchvision:NAME, pkg.module:factory, file.py:factory."""
+    """Network of the checkpoints, if they don't say or it is no name of `unteach list`: timm:NAME, torchvision:NAME,
+    pkg.module:factory, file.py:factory."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
     source: DataChoice = field(default_factory=DataChoice)

@@ -12,7 +12,7 @@ import torch
 
 from unteach.api import apply
 from unteach.audit import Tolerance
-from unteach.checkpoint import Checkpoint, check_data, load, save, trained_on
+from unteach.checkpoint import Checkpoint, Provenance, check_data, load, save, trained_on
 from unteach.data import DataSet, forget_ids, split, write_ids
 from unteach.data.augment import Augment
 from unteach.engine import Engine
@@ -40,7 +40,8 @@ class Forget:
     checkpoint: Path = field(default=Path("model.safetensors"))
     """The trained model: safetensors, or a PyTorch file with a state dict (read without running code)."""
     model: str = ""
-    """Network of the checkpoint, when it does not say: NAME, timm:NAME, torchvision:NAME, pkg.module:factory, file.py:factory."""
+    """Network of the checkpoint, if it does not say or is no name of `unteach list`: timm:NAME, torchvision:NAME,
+    pkg.module:factory, file.py:factory. Which code runs is never left to a checkpoint."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
     source: DataChoice = field(default_factory=DataChoice)
@@ -75,6 +76,7 @@ class Forget:
         ids = forget_ids(self.ids, data.train, self.seed)
         parts = request(data, original, ids)
         refuse_unless_in_range(self.method, data)
+        refuse_without_recipe(self.method, original)
         given = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained]
         refuse_unless_references(given, data, ids)
         jobs = self._jobs(data, original, ids, len(given))
@@ -100,13 +102,13 @@ class Forget:
 
     def _unlearn(self, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine) -> Checkpoint:
         path = folder / "model.safetensors"
-        settings = plain(self)["method"]
-        name = type(self.method).__name__
+        method = with_defaults(self.method, data, original.provenance, folder)
+        settings = {key: value for key, value in plain(method).items() if key != "stored"}
+        name = type(method).__name__
         key = digest_of(
             [original.fingerprint, name, settings, sorted(parts.forget.ids.tolist()), self.seed, data.fingerprint]
         )
         if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
-            method = with_defaults(self.method, data, folder)
             start = time.perf_counter()
             before = engine.meter.units
             model = apply(method, original.model, parts, torch.Generator().manual_seed(self.seed), engine)
@@ -221,6 +223,14 @@ def refuse_unless_in_range(method: Method, data: DataSet) -> None:
         )
 
 
+def refuse_without_recipe(method: Method, original: Checkpoint) -> None:
+    if getattr(method, "optim", method) is None and not original.provenance.recipe:
+        raise Refusal(
+            f"expected {original.path} to say how it was trained, got a file that does not; give --optim.lr, "
+            f"--optim.epochs … for {type(method).__name__}"
+        )
+
+
 def refuse_unless_it_saw(model: Checkpoint, ids: list[str]) -> None:
     unseen = sorted(set(model.provenance.trained_on.get("left_out", [])) & set(ids))
     if unseen:
@@ -239,12 +249,19 @@ def refuse_if_it_saw(model: Checkpoint, ids: list[str]) -> None:
         )
 
 
-def with_defaults(method: Method, data: DataSet, folder: Path) -> Method:
-    """The method with what depends on the data filled in: the usual augmentation, a file for adversarial examples."""
-    names = {item.name for item in fields(method)}  # type: ignore[arg-type]
+def with_defaults(method: Method, data: DataSet, original: Provenance, folder: Path) -> Method:
+    """The method with what was left open filled in: the original's recipe, a file for adversarial examples.
+
+    Images vary as in the original's training, when the checkpoint says how: another augmentation moves the accuracy on
+    the retain set away from the retrained model's. Else they vary in the data set's usual way.
+    """
+    open_ = {item.name for item in fields(method) if getattr(method, item.name) is None}  # type: ignore[arg-type]
+    known = original.recipe
     changes: dict[str, Any] = {}
-    if "augment" in names and getattr(method, "augment") is None:  # noqa: B009
-        changes["augment"] = data.augment
-    if "stored" in names and getattr(method, "stored") is None:  # noqa: B009
+    if "augment" in open_:
+        changes["augment"] = Augment(**(known["augment"] or {})) if known else data.augment
+    if "optim" in open_ and known:
+        changes["optim"] = Sgd(**known["optim"])
+    if "stored" in open_:
         changes["stored"] = folder / "adversarial.safetensors"
     return replace(method, **changes)  # type: ignore[type-var]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class List:
         tables = {
             "data": {name: _first_line(what) for name, what in DATA.items()},
             "models": {name: what for name, (_, what) in MODELS.items()},
-            "methods": {name: _first_line(getattr(made, "func", made)) for name, made in METHODS.items()},
+            "methods": {name: _method_line(made) for name, made in METHODS.items()},
             "attacks": {name: _first_line(made) for name, made in ATTACKS.items()},
             "membership tests": {name: _first_line(made) for name, made in MEMBERSHIP.items()},
         }
@@ -42,6 +44,13 @@ class List:
             for name, what in rows.items():
                 print(f"  {name:18} {what}")
         return 0
+
+
+def _method_line(made: Any) -> str:
+    if isinstance(made, partial):
+        changed = ", ".join(f"{name}={str(value).lower()}" for name, value in made.keywords.items())
+        return f"{made.func.__name__} with {changed}"
+    return _first_line(made)
 
 
 def _first_line(thing: object) -> str:
