@@ -102,7 +102,7 @@ CIFAR = Protocol(
     },
 )
 FACES = Protocol(
-    data="cmu-faces",
+    data="cmu-faces:size=64",
     task="pose",
     model="small-cnn",
     recipe=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle"),

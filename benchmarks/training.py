@@ -497,7 +497,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few samples and rounds: to see that it runs")
     parser.add_argument("--resnet18", action="store_true", help="ResNet-18 in the roofline too: seconds per step")
     parser.add_argument("--settled", action="store_true", help="call settle_allocator first, as the command line does")
-    parser.add_argument("--rounds", type=int, help="default 7; 3 with --quick")
+    parser.add_argument("--rounds", type=int, help="default 7, of fresh processes 5; fewer with --quick")
     parser.add_argument("--seeds", type=int, default=8, help="of the accuracy section")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -521,7 +521,7 @@ def main() -> None:
         "end-to-end": lambda: end_to_end(small, count, rounds, args.seed),
         "augment": lambda: augmentation(shipped, rounds, args.seed),
         "roofline": lambda: roofline(nets, rounds, args.seed),
-        "allocator": lambda: allocator(small, count, 2 if quick else 5, args.seed),
+        "allocator": lambda: allocator(small, count, args.rounds or (2 if quick else 5), args.seed),
         "accuracy": lambda: accuracy(SMALL, 1000 if quick else 6000, 1 if quick else 3, args.seeds, args.seed),
     }
     notes += [

@@ -43,9 +43,10 @@ def test_contract(name: str) -> None:
     assert not any("mean" in key and "running" not in key for key in model.state_dict()), "pixel scaling is no weight"
 
 
-def test_small_cnn_takes_digits() -> None:
-    model = build(Blueprint(name="small-cnn", classes=10, shape=(1, 8, 8)), seed=0)
-    assert model(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 9), (1, 64, 60), (1, 2, 2), (2, 30, 7)])
+def test_small_cnn_takes_any_sides(shape: tuple[int, ...]) -> None:
+    model = build(Blueprint(name="small-cnn", classes=10, shape=shape), seed=0)
+    assert model(torch.rand(2, *shape)).shape == (2, 10)
 
 
 def test_whitening_whitens() -> None:

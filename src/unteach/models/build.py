@@ -18,46 +18,46 @@ from unteach.types import Refusal
 Factory = Callable[..., "torch.nn.Module"]
 
 
-def _small_cnn(channels: int, classes: int, size: int) -> torch.nn.Module:
+def _small_cnn(channels: int, classes: int, height: int, width: int) -> torch.nn.Module:
     from unteach.models.small import small_cnn
 
-    return small_cnn(channels, classes, size)
+    return small_cnn(channels, classes, height, width)
 
 
-def _airbench(channels: int, classes: int, size: int) -> torch.nn.Module:
+def _airbench(channels: int, classes: int, height: int, width: int) -> torch.nn.Module:
     from unteach.models.airbench import Airbench
 
     return Airbench(channels, classes, (64, 256, 256))
 
 
-def _airbench_small(channels: int, classes: int, size: int) -> torch.nn.Module:
+def _airbench_small(channels: int, classes: int, height: int, width: int) -> torch.nn.Module:
     from unteach.models.airbench import Airbench
 
     return Airbench(channels, classes, (32, 96, 96))
 
 
-def _resnet18(channels: int, classes: int, size: int) -> torch.nn.Module:
+def _resnet18(channels: int, classes: int, height: int, width: int) -> torch.nn.Module:
     from unteach.models.resnet import resnet18
 
     return resnet18(channels, classes)
 
 
-def _resnet18_amun(channels: int, classes: int, size: int) -> torch.nn.Module:
+def _resnet18_amun(channels: int, classes: int, height: int, width: int) -> torch.nn.Module:
     from unteach.models.resnet import resnet18
 
     return resnet18(channels, classes, halve=True)
 
 
-def _resnet18_face(channels: int, classes: int, size: int) -> torch.nn.Module:
+def _resnet18_face(channels: int, classes: int, height: int, width: int) -> torch.nn.Module:
     from unteach.models.resnet import resnet18
 
     return resnet18(channels, classes, stem="imagenet")
 
 
-def _vgg19_bn(channels: int, classes: int, size: int) -> torch.nn.Module:
+def _vgg19_bn(channels: int, classes: int, height: int, width: int) -> torch.nn.Module:
     from unteach.models.resnet import vgg19_bn
 
-    return vgg19_bn(channels, classes, size)
+    return vgg19_bn(channels, classes, min(height, width))
 
 
 MODELS: dict[str, tuple[Factory, str]] = {
@@ -159,7 +159,7 @@ def _own(blueprint: Blueprint) -> torch.nn.Module:
         )
     channels, height, width = blueprint.shape
     try:
-        return MODELS[blueprint.name][0](channels, blueprint.classes, min(height, width), **blueprint.arguments)
+        return MODELS[blueprint.name][0](channels, blueprint.classes, height, width, **blueprint.arguments)
     except ValueError as error:
         raise Refusal(str(error)) from error
 

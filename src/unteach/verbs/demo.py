@@ -35,7 +35,7 @@ class Demo:
         Train(
             source=digits,
             model="small-cnn",
-            optim=Sgd(lr=0.05, epochs=12, batch=64, schedule="onecycle"),
+            optim=Sgd(lr=0.05, epochs=30, batch=64, schedule="onecycle"),
             augment=still,
             seed=self.seed,
             output=Output(out=self.out / "original", overwrite=True, quiet=self.quiet),
@@ -45,7 +45,7 @@ class Demo:
             checkpoint=self.out / "original" / "model.safetensors",
             source=digits,
             ids="random:0.3",
-            method=Amun(optim=Sgd(lr=0.02, epochs=5, batch=64, schedule="step:2"), augment=still),
+            method=Amun(optim=Sgd(lr=0.05, epochs=4, batch=64)),
             tolerance=Tolerance(),
             seed=self.seed,
             output=Output(out=self.out, overwrite=True, quiet=self.quiet),
