@@ -82,6 +82,8 @@ def evaluate(
     console = Console()
     console.print(results_table(findings))
     console.print(findings["summary"], highlight=False)
+    for reason in findings["reasons"][:4]:
+        console.print(f"- {reason}", highlight=False)
     _print_cost(findings["cost"])
     print(f"unlearned model: {cast.unlearned.path}")
     print(f"report: {next(page for page in pages if page.suffix == '.html')}")

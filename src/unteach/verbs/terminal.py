@@ -35,17 +35,17 @@ def results_table(findings: dict[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table(title=f"{findings['request']['spec']} of {findings['request']['data']}: {findings['verdict']}")
-    for column in ("model", "forget acc. %", "retain acc. %", "test acc. %", "FT AUC", "95 % interval"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    for column in ("accuracy, %", "forget", "retain", "test", "FT AUC", "95 % interval"):
+        table.add_column(column, justify="left" if column == "accuracy, %" else "right", no_wrap=True)
     for name, model in findings["models"].items():
         accuracy = model["accuracy"]
         game = model["games"]["FT"]["confidence"]
         cells = [f"{100 * accuracy[part]:.2f}" if part in accuracy else "-" for part in ("forget", "retain", "test")]
-        table.add_row(name.replace("_", " "), *cells, f"{game['auc']:.3f}", f"{game['low']:.3f}-{game['high']:.3f}")
+        table.add_row(name.replace("held_out_", "held-out "), *cells, f"{game['auc']:.3f}", f"{game['low']:.3f}-{game['high']:.3f}")
     gaps = findings.get("gaps")
     if gaps:
         cells = [f"{gaps[part]:+.2f}" for part in ("forget", "retain", "test")]
         table.add_row(
-            "unlearned − retrained, points", *cells, f"{gaps['ft_auc']:+.2f}", f"mean |gap| {gaps['average']:.2f}"
+            "gap, points", *cells, f"{gaps['ft_auc']:+.2f}", f"mean |gap| {gaps['average']:.2f}"
         )
     return table
