@@ -37,7 +37,7 @@ from unteach.store import digest_of, load_tensors, read_json
 from unteach.train import Sgd
 from unteach.types import Method
 from unteach.verbs.evaluation import Cast, evaluate
-from unteach.verbs.forget import request
+from unteach.verbs.request import request
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ def test_the_terminal_shows_table_verdict_and_paths(case: Any, done: Path, run: 
     ran = case.forget(done)
     text = ran.out.replace("\n", " ")
     assert ran.code == 0
-    for word in (str(done / "model.safetensors"), str(done / "report.html"), "FT AUC", "held out", "full-data epochs"):
+    for word in (str(done / "model.safetensors"), str(done / "report.html"), "FT AUC", "held-out", "full-data epochs"):
         assert word in text, word
 
 

@@ -7,6 +7,15 @@ from unteach.audit.comparison import Tolerance
 from unteach.audit.findings import audit
 from unteach.audit.membership import MEMBERSHIP, MembershipTest
 from unteach.audit.roles import Roles
-from unteach.audit.verdict import VERDICTS
+from unteach.audit.verdict import INDISTINGUISHABLE, VERDICTS
 
-__all__ = ["MEMBERSHIP", "VERDICTS", "MembershipTest", "Roles", "Tolerance", "audit", "average_gap"]
+__all__ = [
+    "INDISTINGUISHABLE",
+    "MEMBERSHIP",
+    "VERDICTS",
+    "MembershipTest",
+    "Roles",
+    "Tolerance",
+    "audit",
+    "average_gap",
+]

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unteach.audit import Tolerance
+from unteach.audit import INDISTINGUISHABLE, Tolerance
 from unteach.checkpoint import check_data, load
 from unteach.data import forget_ids, split, write_ids
 from unteach.types import Refusal
 from unteach.verbs.evaluation import Cast, evaluate
-from unteach.verbs.forget import INDISTINGUISHABLE, refuse_unless_references, request
+from unteach.verbs.request import refuse_unless_references, request
 from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
 from unteach.verbs.train import plain
 

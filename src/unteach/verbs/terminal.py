@@ -41,11 +41,14 @@ def results_table(findings: dict[str, Any]) -> Any:
         accuracy = model["accuracy"]
         game = model["games"]["FT"]["confidence"]
         cells = [f"{100 * accuracy[part]:.2f}" if part in accuracy else "-" for part in ("forget", "retain", "test")]
-        table.add_row(name.replace("held_out_", "held-out "), *cells, f"{game['auc']:.3f}", f"{game['low']:.3f}-{game['high']:.3f}")
+        table.add_row(
+            name.replace("held_out_", "held-out "),
+            *cells,
+            f"{game['auc']:.3f}",
+            f"{game['low']:.3f}-{game['high']:.3f}",
+        )
     gaps = findings.get("gaps")
     if gaps:
         cells = [f"{gaps[part]:+.2f}" for part in ("forget", "retain", "test")]
-        table.add_row(
-            "gap, points", *cells, f"{gaps['ft_auc']:+.2f}", f"mean |gap| {gaps['average']:.2f}"
-        )
+        table.add_row("gap, points", *cells, f"{gaps['ft_auc']:+.2f}", f"mean |gap| {gaps['average']:.2f}")
     return table

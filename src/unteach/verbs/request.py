@@ -1,0 +1,100 @@
+"""A request against a checkpoint: what it means, and everything that makes it impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from unteach.checkpoint import Checkpoint, Provenance, check_data
+from unteach.data import DataSet, split
+from unteach.data.augment import Augment
+from unteach.train import Sgd
+from unteach.types import Method, Refusal, Split
+
+
+def request(data: DataSet, original: Checkpoint, ids: list[str]) -> Split:
+    """Forget and retain set: the retain set is what the model was trained on, less these ids.
+
+    Raises: Refusal when the model was not trained on some of the ids.
+    """
+    refuse_unless_it_saw(original, ids)
+    parts = split(data.train, ids)
+    gone = set(original.provenance.trained_on.get("left_out", []))
+    if gone and parts.retain is not None:
+        parts = replace(
+            parts, retain=parts.retain.take([i for i, n in enumerate(parts.retain.ids.tolist()) if n not in gone])
+        )
+    return parts
+
+
+def refuse_unless_references(retrained: Sequence[Checkpoint], data: DataSet, ids: list[str]) -> None:
+    """Refuse retrained models of other data, that saw what was to be forgotten, or that are one model twice."""
+    seen: dict[str, Path] = {}
+    for model in retrained:
+        check_data(model, data.fingerprint)
+        refuse_if_it_saw(model, ids)
+        twin = seen.setdefault(model.fingerprint, model.path)
+        if twin is not model.path:
+            raise Refusal(
+                f"expected retrained models that differ, got the same weights in {twin} and {model.path}; "
+                "a model can't be its own control, train another with another seed"
+            )
+
+
+def refuse_unless_in_range(method: Method, data: DataSet) -> None:
+    """Refuse features outside 0–1 for a method that searches for adversarial examples, which stay in that range."""
+    inputs = data.train.inputs
+    if not hasattr(method, "attack") or not inputs.is_floating_point():
+        return
+    low, high = float(inputs.min()), float(inputs.max())
+    if low < 0 or high > 1:
+        raise Refusal(
+            f"expected inputs in 0–1 for {type(method).__name__}, whose adversarial examples stay in that range, got "
+            f"{low:g} to {high:g}; scale the data and retrain, or choose another --method"
+        )
+
+
+def refuse_without_recipe(method: Method, original: Checkpoint) -> None:
+    if getattr(method, "optim", method) is None and not original.provenance.recipe:
+        raise Refusal(
+            f"expected {original.path} to say how it was trained, got a file that does not; give --optim.lr, "
+            f"--optim.epochs … for {type(method).__name__}"
+        )
+
+
+def refuse_unless_it_saw(model: Checkpoint, ids: list[str]) -> None:
+    unseen = sorted(set(model.provenance.trained_on.get("left_out", [])) & set(ids))
+    if unseen:
+        raise Refusal(
+            f"expected ids that {model.path} was trained on, got {len(unseen)} it never saw or already forgot "
+            f"(such as {unseen[0]!r}); take them out of the request"
+        )
+
+
+def refuse_if_it_saw(model: Checkpoint, ids: list[str]) -> None:
+    record = model.provenance.trained_on
+    if record and (seen := sorted(set(ids) - set(record["left_out"]))):
+        raise Refusal(
+            f"expected {model.path} to be trained without the forget set, got one trained on {len(seen)} of its ids "
+            f"(such as {seen[0]!r}); give a retrained model of this request"
+        )
+
+
+def with_defaults(method: Method, data: DataSet, original: Provenance, folder: Path) -> Method:
+    """The method with what was left open filled in: the original's recipe, a file for adversarial examples.
+
+    Images vary as in the original's training, when the checkpoint says how: another augmentation moves the accuracy on
+    the retain set away from the retrained model's. Else they vary in the data set's usual way.
+    """
+    open_ = {item.name for item in fields(method) if getattr(method, item.name) is None}  # type: ignore[arg-type]
+    known = original.recipe
+    changes: dict[str, Any] = {}
+    if "augment" in open_:
+        changes["augment"] = Augment(**(known["augment"] or {})) if known else data.augment
+    if "optim" in open_ and known:
+        changes["optim"] = Sgd(**known["optim"])
+    if "stored" in open_:
+        changes["stored"] = folder / "adversarial.safetensors"
+    return replace(method, **changes)  # type: ignore[type-var]
