@@ -97,7 +97,7 @@ CIFAR = Protocol(
     references=2,
     methods={
         name: method
-        for name, method in methods(5, augment=Augment(crop=4, flip=True), rate=0.2).items()
+        for name, method in methods(5, augment=Augment(crop=4, flip=True)).items()
         if name in ("finetune", "amun", "amun-adv-only")
     },
 )

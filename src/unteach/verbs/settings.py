@@ -44,6 +44,8 @@ class Machine:
     """auto (a GPU if there is one), cpu or cuda."""
     devices: int = 1
     """Processes on this machine, one device each; torchrun and SLURM variables are followed too."""
+    threads: int = 0
+    """CPU threads of one process; 0 for torch's own choice. Small networks on a shared machine run best with 1."""
     precision: str = "auto"
     """auto (bf16 autocast where the chip multiplies it natively), bf16 or fp32."""
 
@@ -53,8 +55,12 @@ class Machine:
 
         The folder need not be there yet: a device that is not to be had is told before anything is written.
         """
+        import torch
+
         from unteach.verbs.terminal import progress_bar
 
+        if self.threads:
+            torch.set_num_threads(self.threads)
         with progress_bar(progress) as tell:
             events = Events(folder / "events.jsonl" if folder else None, tell)
             engine = Engine(
