@@ -33,7 +33,7 @@ from unteach.methods import Amun, FineTune, GradientAscent, NegGradPlus, RandomL
 from unteach.models import Blueprint
 from unteach.references import TrainingJob
 from unteach.runtime import settle_allocator
-from unteach.store import digest_of, load_tensors, read_json
+from unteach.store import digest_of, load_tensors, read_json, record
 from unteach.train import Sgd
 from unteach.types import Method
 from unteach.verbs.evaluation import Cast, evaluate
@@ -116,6 +116,7 @@ PROTOCOLS = {
     "fashion-random100": replace(FASHION, ids="random:100", methods=methods(2)),
     "fashion-augmented-random10": replace(
         FASHION,
+        recipe=Sgd(lr=0.1, epochs=8, batch=128, schedule="onecycle"),
         recipe_augment=Augment(crop=2, flip=True),
         seeds=(0,),
         references=2,
@@ -213,7 +214,7 @@ def _unlearned(
 ) -> Checkpoint:
     path = folder / f"{label}-{seed}" / "model.safetensors"
     names = {item.name for item in dataclasses.fields(method)}  # type: ignore[arg-type]
-    settings = json.loads(json.dumps(dataclasses.asdict(method), default=str))  # type: ignore[call-overload]
+    settings = json.loads(json.dumps(record(method), default=str))
     key = digest_of([original.fingerprint, type(method).__name__, settings, ids, seed])
     if "stored" in names:
         kind = type(getattr(method, "attack")).__name__.lower()  # noqa: B009

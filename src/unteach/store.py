@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,18 @@ def fingerprint(model: torch.nn.Module) -> str:
 def digest_of(names: object) -> str:
     """SHA-256 of any JSON value, for lists of ids and settings."""
     return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()
+
+
+def record(settings: Any) -> dict[str, Any]:
+    """Settings (a dataclass, others within) as plain values, for keys and provenance.
+
+    A field with ``later`` in its metadata is left out at its default: results that were kept before it came are found again.
+    """
+    kept = asdict(settings)
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if is_dataclass(value):
+            kept[item.name] = record(value)
+        elif "later" in item.metadata and value == item.default:
+            del kept[item.name]
+    return kept

@@ -1,30 +1,62 @@
-"""Images resident as one uint8 tensor, and crops and flips by one gather per batch."""
+"""Images resident as one uint8 tensor, crops and flips by one gather per batch, and what else varies them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, fields
 
 import torch
 
+from unteach.data.vary import jitter, warp
 from unteach.types import Refusal
+
+LATER = {"later": True}  # settings that earlier runs had not: they are told only when they are on, see ``store.record``
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """How training images are varied: a crop at a random place of the zero-padded image, and a mirror image half the time.
+    """How training images are varied, drawn anew per image and batch; all off by default.
 
-    *Source:* the usual recipe for CIFAR (He et al., 2015, arXiv 1512.03385, section 4.2); the same as torchvision's
-    RandomCrop(size, padding) and RandomHorizontalFlip, drawn per image.
+    In this order: a crop at a random place of the zero-padded image, a mirror image half the time, shear and zoom about the
+    centre, brightness, contrast, saturation. Feature vectors stay as they are.
+    *Source:* crop and flip are the usual recipe for CIFAR (He et al., 2015, arXiv 1512.03385, section 4.2), as torchvision's
+    RandomCrop(size, padding) and RandomHorizontalFlip; the others as its RandomAffine and ColorJitter, for MUFAC (Choi & Na,
+    2023, arXiv 2311.02240, authors' code): ``Augment(flip=True, shear=10, zoom=0.2, brightness=0.2, contrast=0.2,
+    saturation=0.2)``.
+    *Departs:* brightness, contrast and saturation always come in this order, where ColorJitter draws one per image.
     """
 
     crop: int = 0
     """Pixels of zero padding on every side before the random crop; 0 for none."""
     flip: bool = False
     """Whether half of the images, drawn anew each time, are mirrored left to right."""
+    shear: float = field(default=0.0, metadata=LATER)
+    """Most degrees, below 90, by which upright lines are slanted to either side, filled with black; 0 for none."""
+    zoom: float = field(default=0.0, metadata=LATER)
+    """Most by which the scale differs from 1, below 1: with 0.2 it is 0.8 to 1.2; smaller images are framed in black."""
+    brightness: float = field(default=0.0, metadata=LATER)
+    """Most by which the factor on all pixels differs from 1: with 0.2 it is 0.8 to 1.2, and never below 0."""
+    contrast: float = field(default=0.0, metadata=LATER)
+    """Most by which the factor on the distance from the image's mean grey differs from 1; never below 0."""
+    saturation: float = field(default=0.0, metadata=LATER)
+    """Most by which the factor on the distance from the grey image differs from 1; nothing on one-channel images."""
 
     def __post_init__(self) -> None:
         if self.crop < 0:
             raise Refusal(f"expected crop to be 0 or more pixels, got {self.crop}; it is the padding before the crop")
+        if not 0 <= self.shear < 90:
+            raise Refusal(f"expected shear to be at least 0 and below 90 degrees, got {self.shear}; 10 is usual")
+        if not 0 <= self.zoom < 1:
+            raise Refusal(f"expected zoom to be at least 0 and below 1, got {self.zoom}; 0.2 scales by 0.8 to 1.2")
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise Refusal(f"expected {name} to be 0 or more, got {value}; 0.2 draws factors from 0.8 to 1.2")
+
+    def __repr__(self) -> str:
+        """Without later settings that are off: a stopped training is known again by these words."""
+        told = [item.name for item in fields(self) if getattr(self, item.name) or not item.metadata]
+        return f"Augment({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
 
 
 class Resident:
@@ -53,7 +85,7 @@ class Resident:
     def batch(self, index: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """The inputs at these positions as floats, pixels in 0–1, images in channels_last.
 
-        ``generator`` lives on the CPU; crops and flips are drawn from it, and nothing where there are none.
+        ``generator`` lives on the CPU; everything that varies is drawn from it, and nothing where nothing does.
         """
         if not self.images:
             return self.pixels[index.to(self.pixels.device)].float()
@@ -69,7 +101,11 @@ class Resident:
         out = self.pixels.index_select(0, where.flatten()).float()
         if self.scale != 1:
             out.mul_(1 / self.scale)
-        return out.view(len(index), self.height, self.width, -1).permute(0, 3, 1, 2)
+        images = out.view(len(index), self.height, self.width, -1).permute(0, 3, 1, 2)
+        vary = self.augment
+        if vary.shear or vary.zoom:
+            images = warp(images, vary.shear, vary.zoom, generator)
+        return jitter(images, vary.brightness, vary.contrast, vary.saturation, generator)
 
     def _mirror(self, where: torch.Tensor) -> torch.Tensor:
         return where.view(-1, self.height, self.width).flip(2).flatten(1)

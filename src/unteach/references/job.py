@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from unteach.data import DataSet
 from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
 from unteach.models import Blueprint
-from unteach.store import digest_of, load_tensors
+from unteach.store import digest_of, load_tensors, record
 from unteach.train import Sgd, Source, fit
 
 WHITENING_SAMPLE = 5000  # images that a data-dependent first layer is set from
@@ -33,7 +33,7 @@ class TrainingJob:
 
     def recipe(self) -> dict[str, Any]:
         """Optimiser and augmentation as JSON, for provenance and for training more models the same way."""
-        return {"optim": asdict(self.optim), "augment": asdict(self.augment) if self.augment else None}
+        return {"optim": record(self.optim), "augment": record(self.augment) if self.augment else None}
 
     def __call__(self, data: DataSet, path: Path, engine: Engine) -> Checkpoint:
         """Do the job, or find it done; an interrupted one goes on after its last whole epoch."""
@@ -58,7 +58,7 @@ class TrainingJob:
             recipe=self.recipe(),
             made_by={"verb": "train", "key": key},
             seed=self.seed,
-            seconds=sum(record["seconds"] for record in log),
+            seconds=sum(epoch["seconds"] for epoch in log),
             units=float(self.optim.epochs * len(kept)),
             log=log,
         )

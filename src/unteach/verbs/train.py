@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from unteach.checkpoint import check_outputs, new_network
@@ -10,6 +10,7 @@ from unteach.data import forget_ids
 from unteach.data.augment import Augment
 from unteach.models import Blueprint
 from unteach.references import TrainingJob
+from unteach.store import record
 from unteach.train import Sgd
 from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
 
@@ -72,7 +73,7 @@ def plain(settings: Any) -> dict[str, object]:
     """Settings as JSON that compares equal after a round trip; where results go does not count."""
     import json
 
-    value = asdict(settings)
+    value = record(settings)
     value.pop("output", None)
     result: dict[str, object] = json.loads(json.dumps(value, default=str))
     return result
