@@ -172,11 +172,11 @@ from unteach.engine import Engine
 from unteach.events import Events
 from unteach.train import Sgd, Source, fit
 
-folder, devices = Path(sys.argv[1]), int(sys.argv[2])
+folder, label, devices = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 torch.manual_seed(0)
 net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
 heard = []
-events = Events(folder / f"{devices}.jsonl", lambda *said: heard.append(said))
+events = Events(folder / f"{label}.jsonl", lambda *said: heard.append(said))
 engine = Engine(accelerator="cpu", devices=devices, precision="fp32", events=events)
 optim = Sgd(lr=0.05, epochs=3, batch=31)
 fit(net, [Source(blobs(91))], optim, seed=3, engine=engine, alongside=Source(blobs(20, seed=4)))
@@ -188,18 +188,22 @@ if engine.rank == 0:
 engine.wait()
 assert (folder / "written").exists()
 kept = {"logits": logits, "few": few, "state": state, "heard": len(heard), "trained": engine.meter.trained}
-torch.save(kept, folder / f"{devices}-{engine.rank}.pt")
+torch.save(kept, folder / f"{label}-{engine.rank}.pt")
 engine.close()
 """
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launch", ["self", "torchrun"])
+def test_two_processes_do_what_one_does(tmp_path: Path, launch: str) -> None:
     (tmp_path / "group.py").write_text(GROUP)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "PYTEST"))}
     environment = {**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent), "PYTHONWARNINGS": "error"}
-    for devices in (1, 2):
-        command = [sys.executable, str(tmp_path / "group.py"), str(tmp_path), str(devices)]
+    alone = [str(tmp_path / "group.py"), str(tmp_path), "1", "1"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    group = [*torchrun, *alone[:2], "2", "1"] if launch == "torchrun" else [*alone[:2], "2", "2"]
+    for arguments in (alone, group):
+        command = [sys.executable, *arguments]
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
         assert ran.returncode == 0, ran.stderr
     one, first, second = (torch.load(tmp_path / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,9 +47,9 @@ class Stage:
 class Engine:
     """Where and how the arithmetic is done; one object for a whole job.
 
-    ``devices`` > 1, ``torchrun`` variables and SLURM variables all form a group of processes through Fabric; with one
-    device Fabric is not imported. ``precision``: "auto" (bf16 autocast where the chip multiplies it natively), "bf16" or
-    "fp32". ``scratch``: a folder where trainings keep their state, to go on after an interruption.
+    ``devices`` > 1 and torchrun form a group of processes through Fabric; with one device Fabric is not imported.
+    ``precision``: "auto" (bf16 autocast where the chip multiplies it natively), "bf16" or "fp32". ``scratch``: a folder where
+    trainings keep their state, to go on after an interruption.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Engine:
     ) -> None:
         if precision not in ("auto", "bf16", "fp32"):
             raise Refusal(f"expected precision to be auto, bf16 or fp32, got {precision!r}; choose one of these")
+        devices, nodes = _world(devices, nodes)
         if devices < 1 or nodes < 1:
             raise Refusal(f"expected at least one device and one node, got {devices} and {nodes}; give 1 or more")
         self.scratch = scratch
@@ -189,6 +191,14 @@ def _device(accelerator: str, devices: int) -> torch.device:
     if accelerator != "cpu" and devices > torch.cuda.device_count():
         raise Refusal(f"expected {devices} GPUs for --devices, got {torch.cuda.device_count()}; give a smaller number")
     return torch.device("cpu" if accelerator == "cpu" else "cuda")
+
+
+def _world(devices: int, nodes: int) -> tuple[int, int]:
+    """Devices a node and nodes: as torchrun says in the environment, where it started this process."""
+    said = [os.environ.get(name) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE")]
+    if "TORCHELASTIC_RUN_ID" in os.environ and all(said):
+        return int(said[0] or 1), int(said[1] or 1)
+    return devices, nodes
 
 
 def _launch(accelerator: str, devices: int, nodes: int) -> Any:

@@ -43,7 +43,7 @@ class Machine:
     device: str = "auto"
     """auto (a GPU if there is one), cpu or cuda."""
     devices: int = 1
-    """Processes on this machine, one device each; torchrun and SLURM variables are followed too."""
+    """Processes on this machine, one device each; where torchrun starts them, it decides."""
     threads: int = 0
     """CPU threads of one process; 0 for torch's own choice. Small networks on a shared machine run best with 1."""
     precision: str = "auto"
