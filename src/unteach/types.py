@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -208,24 +208,3 @@ class Signals:
     members: np.ndarray
     forgotten: np.ndarray
     groups: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One measured number with its target, so that no number stands alone.
-
-    ``better``: "lower", "higher" or "target" (as near to the target as possible, on either side).
-    ``doubts``: sentences that qualify the number.
-    """
-
-    name: str
-    value: float
-    target: float | None
-    better: str
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    doubts: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in self.__dict__.items()}

@@ -8,11 +8,9 @@ import torch
 
 from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
-from unteach.models import fresh
+from unteach.models import WHITENING_SAMPLE, fresh
 from unteach.train import Sgd, Source, draw_seed, fit
 from unteach.types import Refusal, Split
-
-WHITENING_SAMPLE = 5000  # images that a data-dependent first layer is set from
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from unteach.models.build import MODELS, Blueprint, build, fresh, requires
+from unteach.models.build import MODELS, WHITENING_SAMPLE, Blueprint, build, fresh, requires
 
-__all__ = ["MODELS", "Blueprint", "build", "fresh", "requires"]
+__all__ = ["MODELS", "WHITENING_SAMPLE", "Blueprint", "build", "fresh", "requires"]

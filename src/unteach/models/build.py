@@ -15,6 +15,7 @@ import torch
 
 from unteach.types import Refusal
 
+WHITENING_SAMPLE = 5000  # training images are plenty to set a data-dependent first layer from
 Factory = Callable[..., "torch.nn.Module"]
 
 

@@ -10,11 +10,9 @@ from unteach.checkpoint import Checkpoint, Provenance, load, new_network, save, 
 from unteach.data import DataSet
 from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
-from unteach.models import Blueprint
+from unteach.models import WHITENING_SAMPLE, Blueprint
 from unteach.store import digest_of, load_tensors, record
 from unteach.train import Sgd, Source, fit
-
-WHITENING_SAMPLE = 5000  # images that a data-dependent first layer is set from
 
 
 @dataclass(frozen=True, kw_only=True)
