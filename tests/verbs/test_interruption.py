@@ -146,6 +146,23 @@ def test_stopped_while_a_file_is_written(
 LONG = ("--optim.epochs", "15", "--optim.batch", "8", "--device", "cpu", "--precision", "fp32")
 
 
+# The command with a pause after every event: it can't be over before it is struck, however fast the machine.
+SLOWLY = """
+import time
+from unteach.cli import script
+from unteach.events import Events
+
+emit = Events.emit
+
+def emit_and_wait(*told, **fields):
+    emit(*told, **fields)
+    time.sleep(0.3)
+
+Events.emit = emit_and_wait
+script()
+"""
+
+
 @pytest.fixture(scope="module")
 def undisturbed(case: Any, run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("undisturbed") / "run"
@@ -161,7 +178,7 @@ def test_a_process_that_is_struck_goes_on(
 ) -> None:
     folder = tmp_path / "run"
     asked = ["train", "--data", case.data, "--out", str(folder), *LONG]
-    command = [sys.executable, "-c", "from unteach.cli import script; script()", *asked]
+    command = [sys.executable, "-c", SLOWLY, *asked]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while child.poll() is None and not list(folder.glob("*.resume")):
