@@ -60,7 +60,7 @@ def methods(epochs: int, batch: int = 128, augment: Augment | None = None, rate:
     """One row for each method, all with the same number of epochs over the retain set.
 
     ``rate``: the original's learning rate, which the methods' rates are shares of. The shares were chosen on Fashion-MNIST,
-    training seed 0, on a forget set that is not reported (see RESULTS.md for what was tried).
+    training seed 0, on a forget set drawn separately, a tenth of which is in the reported one too (RESULTS.md lists what was tried).
     """
 
     def sgd(share: float, schedule: str = "cosine") -> Sgd:
@@ -196,7 +196,10 @@ def _trained(
         left_out=left_out,
         label=f"{'retraining' if left_out else 'training'} seed {seed}",
     )
-    kind = "retrained" if left_out else f"{protocol.data.replace(':', '-').replace('/', '-')}-{protocol.model}"
+    # Originals are shared by protocols; one with another recipe or task is another file.
+    recipe = digest_of([job.recipe(), protocol.task])[:8]
+    name = f"{protocol.data}-{protocol.model}-{recipe}".replace(":", "-").replace("/", "-")
+    kind = "retrained" if left_out else name
     engine.scratch = folder
     return job(data, folder / f"{kind}-{seed}.safetensors", engine)
 
