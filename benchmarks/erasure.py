@@ -60,7 +60,8 @@ def methods(epochs: int, batch: int = 128, augment: Augment | None = None, rate:
     """One row for each method, all with the same number of epochs over the retain set.
 
     ``rate``: the original's learning rate, which the methods' rates are shares of. The shares were chosen on Fashion-MNIST,
-    training seed 0, on a forget set drawn separately, a tenth of which is in the reported one too (RESULTS.md lists what was tried).
+    training seed 0, on a forget set drawn separately, a tenth of which is in the reported one too (RESULTS.md lists what was
+    tried).
     """
 
     def sgd(share: float, schedule: str = "cosine") -> Sgd:
