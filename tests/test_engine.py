@@ -179,7 +179,7 @@ heard = []
 events = Events(folder / f"{label}.jsonl", lambda *said: heard.append(said))
 engine = Engine(accelerator="cpu", devices=devices, precision="fp32", events=events)
 optim = Sgd(lr=0.05, epochs=3, batch=31)
-fit(net, [Source(blobs(91))], optim, seed=3, engine=engine, alongside=Source(blobs(20, seed=4)))
+fit(net, [Source(blobs(91))], optim, seed=3, engine=engine, alongside=[Source(blobs(20, seed=4))])
 state = {name: value.clone() for name, value in net.state_dict().items()}
 logits = engine.logits(net, blobs(91).inputs, batch=7)
 few = engine.logits(net, blobs(1).inputs)

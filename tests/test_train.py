@@ -69,7 +69,7 @@ def test_alongside_adds_as_many_examples_to_each_step_and_goes_round() -> None:
         return torch.nn.functional.cross_entropy(model(batch.inputs), batch.labels, reduction="none")
 
     optim = Sgd(epochs=1, batch=16)
-    fit(linear(), [Source(blobs(60))], optim, seed=0, engine=exact(), loss=note, alongside=Source(blobs(20, seed=1)))
+    fit(linear(), [Source(blobs(60))], optim, seed=0, engine=exact(), loss=note, alongside=[Source(blobs(20, seed=1))])
     assert sorted(rows) == sorted(list(range(20)) * 3)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from unteach.data.augment import Augment, Resident
 from unteach.engine import Engine, Stage
+from unteach.models.masks import keep_pruned
 from unteach.schedule import rate
 from unteach.store import fingerprint, write
 from unteach.types import Examples, Refusal
@@ -67,6 +68,14 @@ class Batch:
     size: int
 
 
+class Stateful(Protocol):
+    """What goes on after an interruption: networks, optimisers."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Any) -> Any: ...
+
+
 Loss = Callable[["torch.nn.Module", Batch], "torch.Tensor"]
 
 
@@ -83,18 +92,22 @@ def fit(
     seed: int,
     engine: Engine,
     loss: Loss | None = None,
-    alongside: Source | None = None,
+    alongside: Sequence[Source] = (),
     after_step: Callable[[torch.nn.Module], None] | None = None,
+    pace: Callable[[int], float] | None = None,
+    carry: Mapping[str, Stateful] | None = None,
     label: str = "training",
 ) -> list[dict[str, float]]:
     """Train a model in place; returns one record (epoch, loss, seconds) per epoch.
 
     In every epoch all sources are shuffled together and gone through once. ``alongside`` adds to each step as many
-    examples of one more source, in an endless shuffle of its own. ``loss(model, batch)`` gives one value per example;
-    their mean is minimised (default: the task's loss). ``after_step(model)`` is called after every update.
+    examples of each further source, in endless shuffles of their own. ``loss(model, batch)`` gives one value per example;
+    their mean is minimised (default: the task's loss). ``after_step(model)`` is called after every update. ``pace(step)``
+    multiplies the learning rate of that step (counted from 0 over all epochs). A pruned network stays pruned (``models.masks``).
 
     When the engine has a scratch folder, the state after each whole epoch is kept there, and a training with the same
-    label, start, settings, data and seed goes on from it: it ends with the same bytes as if never interrupted.
+    label, start, settings, data and seed goes on from it: it ends with the same bytes as if never interrupted. ``carry``
+    names what else has a state that must go on (a second network, its optimiser).
     Raises: Refusal when the loss is no longer finite.
     """
     feed = _Feed([s for s in sources if len(s.examples)], alongside, engine.device)
@@ -109,9 +122,10 @@ def fit(
     )
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
     state = _Resume(engine.scratch and engine.scratch / f"{label.replace(' ', '-')}.resume", start_from)
-    log = state.load(model, optimizer)
+    carried = {"optimizer": optimizer, **(carry or {})}
+    log = state.load(model, carried)
     if log:
-        done = len(log) * feed.total * (2 if alongside else 1)
+        done = len(log) * feed.total * (1 + len(alongside))
         engine.stages.append(Stage(f"{label}, before it was stopped", sum(r["seconds"] for r in log), float(done)))
     wrapped, stepper = engine.setup(model, optimizer)
     steps = max(1, -(-feed.total // optim.batch))
@@ -121,8 +135,10 @@ def fit(
             torch.manual_seed(seed * 1_000_003 + epoch * 7919 + engine.rank)  # for dropout and its like
             total = torch.zeros((), device=engine.device)
             for step, batch in enumerate(feed.epoch(seed, epoch, steps, engine)):
+                factor = rate(optim.schedule, epoch + step / steps, optim.epochs)
+                factor *= pace(epoch * steps + step) if pace is not None else 1.0
                 for group in stepper.param_groups:
-                    group["lr"] = optim.lr * rate(optim.schedule, epoch + step / steps, optim.epochs)
+                    group["lr"] = optim.lr * factor
                 # One example has no batch statistics: batch norm then takes the model's own.
                 wrapped.train(len(batch.labels) > 1)
                 with engine.autocast():
@@ -131,6 +147,7 @@ def fit(
                 stepper.zero_grad(set_to_none=True)
                 engine.backward(value)
                 stepper.step()
+                keep_pruned(model)
                 if after_step is not None:
                     after_step(model)
                 total += value.detach()
@@ -145,7 +162,7 @@ def fit(
             log.append(record)
             engine.events.emit("epoch", stage=label, **record)
             if engine.rank == 0:
-                state.save(model, optimizer, log)
+                state.save(model, carried, log)
     model.eval()
     optimizer.zero_grad(set_to_none=True)
     return log
@@ -159,10 +176,10 @@ def _task_loss(examples: Examples) -> Loss:
 class _Feed:
     """Shuffled batches from several resident sources."""
 
-    def __init__(self, sources: Sequence[Source], alongside: Source | None, device: torch.device) -> None:
+    def __init__(self, sources: Sequence[Source], alongside: Sequence[Source], device: torch.device) -> None:
         if not sources:
             raise Refusal("expected at least one example to train on, got none; check the request and the data")
-        self.parts = [*sources, *([alongside] if alongside else [])]
+        self.parts = [*sources, *alongside]
         self.images = [Resident(s.examples.inputs, s.augment, device) for s in self.parts]
         self.labels = [s.examples.labels.to(device) for s in self.parts]
         self.mixed = len(sources)
@@ -188,19 +205,18 @@ class _Feed:
     def epoch(self, seed: int, epoch: int, steps: int, engine: Engine) -> Iterator[Batch]:
         order = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         vary = torch.Generator().manual_seed(seed * 999_983 + epoch * 31 + engine.rank)
-        rest = torch.Generator().manual_seed(seed * 1_000_033 + epoch)
-        endless = torch.zeros(0, dtype=torch.long)
+        beside = [
+            _Endless(len(self.labels[number]), seed * 1_000_033 + epoch + (number - self.mixed) * 97)
+            for number in range(self.mixed, len(self.parts))
+        ]
         for chosen in torch.randperm(self.total, generator=order).tensor_split(steps):
             mine = chosen[engine.share(len(chosen))]
             part = torch.searchsorted(self.starts, mine, right=True) - 1
             picks = [(number, (mine - self.starts[number])[part == number]) for number in range(self.mixed)]
-            if len(self.parts) > self.mixed:
-                while len(endless) < len(chosen):
-                    more = torch.randperm(len(self.labels[-1]), generator=rest)
-                    endless = torch.cat((endless, more))
-                beside, endless = endless[: len(chosen)], endless[len(chosen) :]
-                picks.append((self.mixed, beside[engine.share(len(beside))]))
-            size = len(chosen) * (2 if len(self.parts) > self.mixed else 1)
+            for number, shuffle in enumerate(beside, self.mixed):
+                rows = shuffle.take(len(chosen))
+                picks.append((number, rows[engine.share(len(rows))]))
+            size = len(chosen) * (1 + len(beside))
             yield self._gather([(number, rows) for number, rows in picks if len(rows)], vary, size)
 
     def _gather(self, picks: list[tuple[int, torch.Tensor]], vary: torch.Generator, size: int) -> Batch:
@@ -212,6 +228,21 @@ class _Feed:
         return Batch(joined, torch.cat(labels), part, row, size)
 
 
+class _Endless:
+    """Positions of a source in one shuffle after another, for an epoch."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.rng = torch.Generator().manual_seed(seed)
+        self.ahead = torch.zeros(0, dtype=torch.long)
+
+    def take(self, wanted: int) -> torch.Tensor:
+        while len(self.ahead) < wanted:
+            self.ahead = torch.cat((self.ahead, torch.randperm(self.count, generator=self.rng)))
+        taken, self.ahead = self.ahead[:wanted], self.ahead[wanted:]
+        return taken
+
+
 class _Resume:
     """The state after the last whole epoch, in a file; nothing when there is no file to keep."""
 
@@ -219,7 +250,7 @@ class _Resume:
         self.path = path
         self.identity = repr(identity)
 
-    def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+    def load(self, model: torch.nn.Module, carried: Mapping[str, Stateful]) -> list[dict[str, float]]:
         if self.path is None or not self.path.is_file():
             return []
         try:
@@ -231,15 +262,16 @@ class _Resume:
         if saved["identity"] != self.identity:
             return []
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for name, thing in carried.items():
+            thing.load_state_dict(saved[name])
         return list(saved["log"])
 
-    def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: list[dict[str, float]]) -> None:
+    def save(self, model: torch.nn.Module, carried: Mapping[str, Stateful], log: list[dict[str, float]]) -> None:
         if self.path is not None:
             state = {
                 "identity": self.identity,
                 "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
                 "log": log,
+                **{name: thing.state_dict() for name, thing in carried.items()},
             }
             write(self.path, lambda temporary: torch.save(state, temporary))

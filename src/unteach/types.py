@@ -168,11 +168,28 @@ class Split:
         return self.forget.task
 
 
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a user should know before choosing a method; source and departures stand in the method's docstring.
+
+    ``does``: three sentences at most. ``suits``: of "random", "class", "group", "sequence". ``cost``: in words, beside what
+    retraining costs. ``knobs``: names of the settings that matter, in the order to try them, each with what it moves.
+    ``layers``: what the network must have.
+    """
+
+    does: str
+    suits: tuple[str, ...]
+    cost: str
+    knobs: dict[str, str]
+    layers: str = "any"
+
+
 @runtime_checkable
 class Method(Protocol):
     """An unlearning method: a frozen dataclass of settings that is called.
 
-    ``needs`` names what it can't do without: any of ``"retain"``, ``"validation"``, ``"class"``, ``"convolutions"``.
+    ``needs`` names what it can't do without: any of ``"retain"``, ``"validation"``, ``"class"`` (a request of whole
+    classes), ``"convolutions"``. A class attribute ``card`` tells users more.
     The given model stays bit-identical; the same generator state gives the same bytes.
     """
 

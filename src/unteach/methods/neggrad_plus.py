@@ -54,7 +54,7 @@ class NegGradPlus:
                 seed=draw_seed(rng),
                 engine=engine,
                 loss=tug,
-                alongside=Source(split.forget),
+                alongside=[Source(split.forget)],
                 label="neggrad-plus",
             )
         return new
