@@ -31,6 +31,7 @@ from unteach.engine import Engine
 from unteach.events import Events
 from unteach.methods import Amun, FineTune, GradientAscent, NegGradPlus, RandomLabel
 from unteach.models import Blueprint
+from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.runtime import settle_allocator
 from unteach.store import digest_of, load_tensors, read_json, record
@@ -46,8 +47,7 @@ class Protocol:
 
     data: str
     model: str
-    recipe: Sgd
-    recipe_augment: Augment | None
+    recipe: Recipe
     ids: str
     request_seed: int = 0
     task: str | None = None
@@ -83,16 +83,17 @@ def methods(epochs: int, batch: int = 128, augment: Augment | None = None, rate:
 FASHION = Protocol(
     data="fashion-mnist",
     model="small-cnn",
-    recipe=Sgd(lr=0.1, epochs=12, batch=128, schedule="onecycle"),
-    recipe_augment=None,
+    recipe=Recipe(optim=Sgd(lr=0.1, epochs=12, batch=128, schedule="onecycle"), augment=None),
     ids="random:0.1",
     methods=methods(4),
 )
 CIFAR = Protocol(
     data="cifar10",
     model="airbench-small",
-    recipe=Sgd(lr=0.2, epochs=12, batch=128, schedule="onecycle:0.25", nesterov=True),
-    recipe_augment=Augment(crop=4, flip=True),
+    recipe=Recipe(
+        optim=Sgd(lr=0.2, epochs=12, batch=128, schedule="onecycle:0.25", nesterov=True),
+        augment=Augment(crop=4, flip=True),
+    ),
     ids="random:0.1",
     seeds=(0,),
     references=2,
@@ -106,8 +107,7 @@ FACES = Protocol(
     data="cmu-faces:size=64",
     task="pose",
     model="small-cnn",
-    recipe=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle"),
-    recipe_augment=None,
+    recipe=Recipe(optim=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle"), augment=None),
     ids="group:an2i",
     seeds=(0, 1, 2, 3, 4),
     methods=methods(5, batch=32, rate=0.05),
@@ -117,8 +117,7 @@ PROTOCOLS = {
     "fashion-random100": replace(FASHION, ids="random:100", methods=methods(2)),
     "fashion-augmented-random10": replace(
         FASHION,
-        recipe=Sgd(lr=0.1, epochs=8, batch=128, schedule="onecycle"),
-        recipe_augment=Augment(crop=2, flip=True),
+        recipe=Recipe(optim=Sgd(lr=0.1, epochs=8, batch=128, schedule="onecycle"), augment=Augment(crop=2, flip=True)),
         seeds=(0,),
         references=2,
         methods=methods(2, augment=Augment(crop=2, flip=True)),
@@ -190,15 +189,14 @@ def _trained(
     shape = tuple(data.train.inputs.shape[1:])
     job = TrainingJob(
         blueprint=Blueprint(name=protocol.model, classes=len(data.train.classes), shape=shape),
-        optim=protocol.recipe,
-        augment=protocol.recipe_augment,
+        recipe=protocol.recipe,
         # A retrained model shares the recipe, not the seed: its weights start elsewhere.
         seed=seed if not left_out else 1000 + seed,
         left_out=left_out,
         label=f"{'retraining' if left_out else 'training'} seed {seed}",
     )
     # Originals are shared by protocols; one with another recipe or task is another file.
-    recipe = digest_of([job.recipe(), protocol.task])[:8]
+    recipe = digest_of([job.recipe.as_json(), protocol.task])[:8]
     name = f"{protocol.data}-{protocol.model}-{recipe}".replace(":", "-").replace("/", "-")
     kind = "retrained" if left_out else name
     engine.scratch = folder

@@ -9,9 +9,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
-    {"types", "precision", "runtime", "spectral", "events"},
+    {"types", "precision", "runtime", "events"},
+    {"spectral"},
     {"models", "data", "attacks", "store", "engine", "schedule"},
     {"checkpoint", "train"},
+    {"prune", "trades"},
+    {"recipe"},
     {"adversarial", "audit", "references", "report"},
     {"methods"},
     {"api"},

@@ -16,17 +16,20 @@ import yaml
 from unteach.attacks import Nearest, Schedule
 from unteach.cli import main, parse
 from unteach.methods import METHODS, Amun
+from unteach.recipe import Recipe
 from unteach.settings_to_flags import FLAT
-from unteach.train import Sgd
 from unteach.types import Method, Refusal
 from unteach.verbs import VERBS, Forget, Train
 
 
 def flags(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting with its default, told without the code under test; optional groups that are off come as None."""
-    optional = {"augment": "Augment", "recipe": "Sgd", "recipe_augment": "Augment", "optim": "Sgd"}
     from unteach.data.augment import Augment
+    from unteach.prune import Prune
+    from unteach.recipe import Recipe
+    from unteach.trades import Trades
 
+    optional = {"augment": Augment, "recipe": Recipe, "training": Recipe, "trades": Trades, "prune": Prune}
     for item in fields(settings):
         value = getattr(settings, item.name)
         if is_dataclass(value) and not isinstance(value, Method):
@@ -36,8 +39,8 @@ def flags(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         elif isinstance(value, Method):
             yield from flags(value, prefix)
         elif value is None and item.name in optional:
-            inner = {"Augment": Augment, "Sgd": Sgd}[optional[item.name]]
-            yield from ((f"{prefix}{item.name}.{each.name}", None) for each in fields(inner))
+            inner = flags(optional[item.name](), prefix if item.name in FLAT else f"{prefix}{item.name}.")
+            yield from ((name, None) for name, _ in inner)
         else:
             yield prefix + item.name, value
 
@@ -126,11 +129,10 @@ def test_a_later_file_wins_over_an_earlier_one(tmp_path: Path) -> None:
 def test_optional_groups_stay_none_unless_something_of_them_is_given(tmp_path: Path) -> None:
     plain = parse(Forget, "forget", [])
     assert plain.recipe is None
-    assert plain.recipe_augment is None
     assert plain.method.augment is None
-    assert parse(Train, "train", []).augment is None
-    assert parse(Forget, "forget", ["--recipe.lr", "0.3"]).recipe == Sgd(lr=0.3)
-    assert parse(Train, "train", ["--augment.flip", "true"]).augment.flip is True
+    assert parse(Train, "train", []).training.augment is None
+    assert parse(Forget, "forget", ["--recipe.optim.lr", "0.3"]).recipe == Recipe(optim=replace(Recipe().optim, lr=0.3))
+    assert parse(Train, "train", ["--augment.flip", "true"]).training.augment.flip is True
     (tmp_path / "none.yaml").write_text("recipe: null\n")
     assert parse(Forget, "forget", ["--config", str(tmp_path / "none.yaml")]).recipe is None
 

@@ -181,6 +181,13 @@ def pixels(inputs: torch.Tensor) -> torch.Tensor:
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
+def unwrapped(network: torch.nn.Module) -> torch.nn.Module:
+    """The network itself, without what several processes wrap around it."""
+    fabric = getattr(network, "_forward_module", None)
+    inner = getattr(fabric, "module", None) if fabric is not None else None
+    return inner if isinstance(inner, torch.nn.Module) else network
+
+
 def _device(accelerator: str, devices: int) -> torch.device:
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"

@@ -9,7 +9,7 @@ from typing import Any
 
 from unteach.types import Method, Refusal
 
-FLAT = ("source", "output", "machine", "method")  # fields whose own fields are flags without a prefix
+FLAT = ("source", "training", "output", "machine", "method")  # fields whose own fields are flags without a prefix
 
 
 def add_settings(parser: Any, instance: Any, prefix: str = "", unset: bool = False) -> None:

@@ -96,6 +96,7 @@ def fit(
     after_step: Callable[[torch.nn.Module], None] | None = None,
     pace: Callable[[int], float] | None = None,
     carry: Mapping[str, Stateful] | None = None,
+    begin: int = 0,
     label: str = "training",
 ) -> list[dict[str, float]]:
     """Train a model in place; returns one record (epoch, loss, seconds) per epoch.
@@ -103,7 +104,8 @@ def fit(
     In every epoch all sources are shuffled together and gone through once. ``alongside`` adds to each step as many
     examples of each further source, in endless shuffles of their own. ``loss(model, batch)`` gives one value per example;
     their mean is minimised (default: the task's loss). ``after_step(model)`` is called after every update. ``pace(step)``
-    multiplies the learning rate of that step (counted from 0 over all epochs). A pruned network stays pruned (``models.masks``).
+    multiplies the learning rate of that step (counted from 0 over all epochs). ``begin`` leaves out that many first epochs, as
+    if they had been done. A pruned network stays pruned (``models.masks``).
 
     When the engine has a scratch folder, the state after each whole epoch is kept there, and a training with the same
     label, start, settings, data and seed goes on from it: it ends with the same bytes as if never interrupted. ``carry``
@@ -130,7 +132,7 @@ def fit(
     wrapped, stepper = engine.setup(model, optimizer)
     steps = max(1, -(-feed.total // optim.batch))
     with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
-        for epoch in range(len(log), optim.epochs):
+        for epoch in range(begin + len(log), optim.epochs):
             start = time.perf_counter()
             torch.manual_seed(seed * 1_000_003 + epoch * 7919 + engine.rank)  # for dropout and its like
             total = torch.zeros((), device=engine.device)

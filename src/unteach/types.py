@@ -24,9 +24,9 @@ class MultiClass:
     def __init__(self, classes: int) -> None:
         self.classes = classes
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of each example, in nats, shape ``n``."""
-        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        """Cross-entropy of each example, in nats, shape ``n``; ``smoothing`` spreads that share of each label over all."""
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
 
     def correct(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Share of right answers of each example: 0 or 1, float, shape ``n``."""
@@ -59,9 +59,10 @@ class MultiLabel:
     def __init__(self, classes: int) -> None:
         self.classes = classes
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """Binary cross-entropy averaged over the labels of each example, in nats, shape ``n``."""
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none").mean(1)
+        soft = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), soft, reduction="none").mean(1)
 
     def correct(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Share of an example's labels answered right (threshold: probability 0.5), float, shape ``n``."""

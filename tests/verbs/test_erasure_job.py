@@ -111,7 +111,7 @@ def test_the_same_command_again_does_no_work_and_changes_no_byte(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("work that was done is done again")
 
-    monkeypatch.setattr("unteach.references.job.fit", never)
+    monkeypatch.setattr("unteach.recipe.fit", never)
     monkeypatch.setattr("unteach.methods.amun.fit", never)
     monkeypatch.setattr(Nearest, "search", never)
     before = listing(done)

@@ -32,7 +32,7 @@ class Features(nn.Module):
     def forward(self, x):
         return self.head(self.body(x))
 """
-RECIPE = ("--recipe.lr", "0.1", "--recipe.epochs", "2", "--recipe.batch", "16")
+RECIPE = ("--recipe.optim.lr", "0.1", "--recipe.optim.epochs", "2", "--recipe.optim.batch", "16")
 SHORT = ("--optim.epochs", "1", "--optim.batch", "16", "--device", "cpu", "--precision", "fp32")
 
 
@@ -157,7 +157,7 @@ def test_without_a_recipe_references_are_asked_for_before_any_work(
     torch.save(own("pictures").state_dict(), tmp_path / "net.pt")
     before = listing(tmp_path)
     command = ("forget", "--checkpoint", "net.pt", "--model", "nets.py:pictures", "--data", "npz:d.npz", "--out", "run")
-    run(*command, *SHORT).refused("--recipe.lr", "--references 0")
+    run(*command, *SHORT).refused("--recipe.optim.lr", "--references 0")
     run(*command, "--method", "retrain", "--references", "0").refused("--optim.lr", "Retrain")
     assert listing(tmp_path) == before
     ran = run(*command, *SHORT, "--references", "0", "--ids", "random:8", "--gate", "true")

@@ -1,4 +1,4 @@
-"""Projected gradient ascent in an L2 or L∞ ball, with a radius of its own for every example."""
+"""Projected gradient steps up or down the loss in an L2 or L∞ ball, with a radius of its own for every example."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from unteach.attacks.lanes import each, norms
 from unteach.attacks.margins import confidence
 from unteach.attacks.probe import probing
 from unteach.types import Refusal
+
+Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def doubt(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """What a walk down the loss pushes down: ``confidence`` with the other sign, shape ``n``."""
+    return -confidence(logits, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,11 @@ class PgdL2:
     """steps"""
     random_start: bool = False
     """start at a point drawn uniformly from the ball instead of at the input"""
+    descend: bool = False
+    """walk down the loss instead of up"""
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     def __call__(
         self,
@@ -43,7 +55,16 @@ class PgdL2:
     ) -> torch.Tensor:
         """Perturbed inputs, float32 in 0–1, on the CPU, in the shape of the inputs (uint8 or 0–1)."""
         start = rng if self.random_start else None
-        return pgd_l2(model, inputs, labels, self.epsilon, step=self.step, steps=self.steps, start=_drawn(self, start))
+        return pgd_l2(
+            model,
+            inputs,
+            labels,
+            self.epsilon,
+            step=self.step,
+            steps=self.steps,
+            start=_drawn(self, start),
+            objective=doubt if self.descend else confidence,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +72,12 @@ class PgdLinf:
     """Projected gradient ascent on the loss in an L∞ ball around each input, pixels in 0–1.
 
     Per step: by ``step`` · ε along the sign of the input gradient, back into the ball, into 0–1. The last
-    point is returned, whether it flips or not. The model is in eval mode, and left as it was.
+    point is returned, whether it flips or not. The model is in eval mode, and left as it was. With
+    ``descend`` the steps go against the gradient, which is noise that makes the label easier to read; with 0
+    ``steps`` the random start is all there is, which is uniform noise, the control for either.
 
-    *Source:* Madry et al., 2018, arXiv 1706.06083, section 2.1.
+    *Source:* Madry et al., 2018, arXiv 1706.06083, section 2.1; descent: the error-minimising noise
+    of Huang et al., Unlearnable Examples, 2021, arXiv 2101.04898.
     *Departs:* as ``PgdL2``.
     """
 
@@ -65,6 +89,11 @@ class PgdLinf:
     """steps"""
     random_start: bool = False
     """start at a point drawn uniformly from the ball instead of at the input"""
+    descend: bool = False
+    """walk down the loss instead of up"""
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     def __call__(
         self,
@@ -76,7 +105,14 @@ class PgdLinf:
         """Perturbed inputs, float32 in 0–1, on the CPU, in the shape of the inputs (uint8 or 0–1)."""
         start = rng if self.random_start else None
         return pgd_linf(
-            model, inputs, labels, self.epsilon, step=self.step, steps=self.steps, start=_drawn(self, start)
+            model,
+            inputs,
+            labels,
+            self.epsilon,
+            step=self.step,
+            steps=self.steps,
+            start=_drawn(self, start),
+            objective=doubt if self.descend else confidence,
         )
 
 
@@ -89,9 +125,10 @@ def pgd_l2(
     step: float = 0.1,
     steps: int = 50,
     start: torch.Generator | None = None,
+    objective: Objective = confidence,
 ) -> torch.Tensor:
     """As ``PgdL2``, with one radius for all or one per example (shape ``n``); a generator as ``start`` means
-    a random start."""
+    a random start; ``objective(logits, labels)``, shape ``n``, is what the steps push down."""
 
     def move(gradient: torch.Tensor) -> torch.Tensor:
         return gradient / each(norms(gradient).clamp_min(1e-30), gradient)
@@ -104,7 +141,7 @@ def pgd_l2(
         length = torch.rand(len(like), generator=rng) ** (1 / max(1, like[0].numel()))
         return direction * each(length, direction)
 
-    return _ascend(model, inputs, labels, epsilons, step, steps, start, move, project, draw)
+    return _walk(model, inputs, labels, epsilons, step, steps, start, objective, move, project, draw)
 
 
 def pgd_linf(
@@ -116,9 +153,10 @@ def pgd_linf(
     step: float = 0.25,
     steps: int = 10,
     start: torch.Generator | None = None,
+    objective: Objective = confidence,
 ) -> torch.Tensor:
     """As ``PgdLinf``, with one radius for all or one per example (shape ``n``); a generator as ``start``
-    means a random start."""
+    means a random start; ``objective(logits, labels)``, shape ``n``, is what the steps push down."""
 
     def move(gradient: torch.Tensor) -> torch.Tensor:
         return gradient.sign()
@@ -130,10 +168,10 @@ def pgd_linf(
     def draw(like: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         return torch.rand(like.shape, generator=rng) * 2 - 1
 
-    return _ascend(model, inputs, labels, epsilons, step, steps, start, move, project, draw)
+    return _walk(model, inputs, labels, epsilons, step, steps, start, objective, move, project, draw)
 
 
-def _ascend(
+def _walk(
     model: torch.nn.Module,
     inputs: torch.Tensor,
     labels: torch.Tensor,
@@ -141,6 +179,7 @@ def _ascend(
     step: float,
     steps: int,
     start: torch.Generator | None,
+    objective: Objective,
     move: Callable[[torch.Tensor], torch.Tensor],
     project: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     draw: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
@@ -161,11 +200,17 @@ def _ascend(
             if start is not None:
                 point = (origin + each(radius, origin) * draw(origin, start).to(origin)).clamp(0, 1)
             for _ in range(steps):
-                _, gradient = probe.slope(point, label, confidence)
+                _, gradient = probe.slope(point, label, objective)
                 offset = point - each(step * radius, origin) * move(gradient) - origin
                 point = (origin + project(offset, radius)).clamp(0, 1)
             out.append(point.cpu().contiguous())
     return torch.cat(out) if out else inputs.float()
+
+
+def _check(settings: PgdL2 | PgdLinf) -> None:
+    for name in ("epsilon", "step", "steps"):
+        if not getattr(settings, name) >= 0:
+            raise Refusal(f"expected {name} to be at least 0, got {getattr(settings, name)}; choose a larger one")
 
 
 def _drawn(settings: PgdL2 | PgdLinf, rng: torch.Generator | None) -> torch.Generator | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
-from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
 from unteach.models import WHITENING_SAMPLE, fresh
-from unteach.train import Sgd, Source, draw_seed, fit
-from unteach.types import Refusal, Split
+from unteach.recipe import Recipe
+from unteach.train import draw_seed
+from unteach.types import Card, Refusal, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +22,16 @@ class Retrain:
     (``whiten``) is set from retained images only. *Departs:* nowhere known.
     """
 
-    optim: Sgd | None = None
-    """The original's optimiser; the command line takes it from the checkpoint when it says."""
-    augment: Augment | None = None
-    """How images vary in training, as for the original."""
+    training: Recipe | None = None
+    """How the original was trained; the command line takes it from the checkpoint when it says."""
+    card: ClassVar[Card] = Card(
+        does="Trains a fresh network of the same kind on the retained examples only, exactly as the original was trained. "
+        "What it never saw it can't remember, so this is what every other method is measured by. It is also the answer "
+        "when the others' cost or risk is not worth it.",
+        suits=("random", "class", "group", "sequence"),
+        cost="the whole training again, less the forgotten examples",
+        knobs={},
+    )
 
     @property
     def needs(self) -> frozenset[str]:
@@ -32,19 +39,12 @@ class Retrain:
 
     def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
         assert split.retain is not None
-        if self.optim is None:
+        if self.training is None:
             raise Refusal(
-                "expected to know how the original was trained, got no optimiser; give optim, the original's own"
+                "expected to know how the original was trained, got no recipe; give training, the original's own"
             )
         sample = pixels(split.retain.inputs[:WHITENING_SAMPLE])
         new = fresh(model, seed=draw_seed(rng), sample=sample)
         with engine.stage("retrain"):
-            fit(
-                new,
-                [Source(split.retain, self.augment)],
-                self.optim,
-                seed=draw_seed(rng),
-                engine=engine,
-                label="retrain",
-            )
+            self.training(new, split.retain, seed=draw_seed(rng), engine=engine, label="retrain")
         return new

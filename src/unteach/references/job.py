@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unteach.checkpoint import Checkpoint, Provenance, load, new_network, save, trained_on
 from unteach.data import DataSet
-from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
 from unteach.models import WHITENING_SAMPLE, Blueprint
-from unteach.store import digest_of, load_tensors, record
-from unteach.train import Sgd, Source, fit
+from unteach.recipe import Recipe
+from unteach.store import digest_of, load_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +21,16 @@ class TrainingJob:
     """
 
     blueprint: Blueprint
-    optim: Sgd
-    augment: Augment | None
+    recipe: Recipe
     seed: int
     left_out: tuple[str, ...] = ()
     label: str = "training"
 
-    def recipe(self) -> dict[str, Any]:
-        """Optimiser and augmentation as JSON, for provenance and for training more models the same way."""
-        return {"optim": record(self.optim), "augment": record(self.augment) if self.augment else None}
-
     def __call__(self, data: DataSet, path: Path, engine: Engine) -> Checkpoint:
         """Do the job, or find it done; an interrupted one goes on after its last whole epoch."""
-        key = digest_of([self.blueprint.as_json(), self.recipe(), self.seed, sorted(self.left_out), data.fingerprint])
+        key = digest_of(
+            [self.blueprint.as_json(), self.recipe.as_json(), self.seed, sorted(self.left_out), data.fingerprint]
+        )
         if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
             self._train(data, path, engine, key)
         return load(path, data=data.train, model=self.blueprint.name, arguments=self.blueprint.arguments)
@@ -47,17 +42,17 @@ class TrainingJob:
         kept = data.train.take(~gone)
         model = new_network(self.blueprint, seed=self.seed, sample=pixels(kept.inputs[:WHITENING_SAMPLE]))
         with engine.stage(self.label):
-            log = fit(model, [Source(kept, self.augment)], self.optim, seed=self.seed, engine=engine, label=self.label)
+            log = self.recipe(model, kept, seed=self.seed, engine=engine, label=self.label)
         provenance = Provenance(
             classes=list(data.train.classes),
             data=data.name,
             data_fingerprint=data.fingerprint,
             trained_on=trained_on(data.train, list(self.left_out)),
-            recipe=self.recipe(),
+            recipe=self.recipe.as_json(),
             made_by={"verb": "train", "key": key},
             seed=self.seed,
             seconds=sum(epoch["seconds"] for epoch in log),
-            units=float(self.optim.epochs * len(kept)),
+            units=self.recipe.cost * len(kept),
             log=log,
         )
         if engine.rank == 0:

@@ -8,6 +8,7 @@ from pathlib import Path
 from unteach.audit import Tolerance
 from unteach.data.augment import Augment
 from unteach.methods import Amun
+from unteach.recipe import Recipe
 from unteach.train import Sgd
 from unteach.verbs.forget import Forget
 from unteach.verbs.settings import DataChoice, Machine, Output
@@ -35,8 +36,7 @@ class Demo:
         Train(
             source=digits,
             model="small-cnn",
-            optim=Sgd(lr=0.05, epochs=30, batch=64, schedule="onecycle"),
-            augment=still,
+            training=Recipe(optim=Sgd(lr=0.05, epochs=30, batch=64, schedule="onecycle"), augment=still),
             seed=self.seed,
             output=Output(out=self.out / "original", overwrite=True, quiet=self.quiet),
             machine=self.machine,

@@ -13,13 +13,12 @@ from unteach.api import apply
 from unteach.audit import INDISTINGUISHABLE, Tolerance
 from unteach.checkpoint import Checkpoint, check_data, load, save, trained_on
 from unteach.data import DataSet, forget_ids, write_ids
-from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.methods import Amun
 from unteach.models import Blueprint
+from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.store import digest_of, load_tensors
-from unteach.train import Sgd
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.evaluation import Cast, evaluate
 from unteach.verbs.request import (
@@ -57,10 +56,8 @@ class Forget:
     """Retrained models to train for the report beyond those given; 0 for none, then the verdict is inconclusive."""
     retrained: tuple[Path, ...] = ()
     """Checkpoints already retrained without these ids; the last one is held out as a control if there are several."""
-    recipe: Sgd | None = None
-    """The original's optimiser, for training references, when the checkpoint does not say."""
-    recipe_augment: Augment | None = None
-    """The original's augmentation, likewise."""
+    recipe: Recipe | None = None
+    """How the original was trained, for training references, when the checkpoint does not say."""
     tolerance: Tolerance = field(default_factory=Tolerance)
     """How far from retraining still counts as equal."""
     retain_sample: int = 10_000
@@ -143,15 +140,14 @@ class Forget:
         """File names and trainings of the references that are not given."""
         if given >= self.references:
             return {}
-        optim, augment = self._recipe(original, data)
+        recipe = self._recipe(original, data)
         blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
         assert isinstance(blueprint, Blueprint)
         gone = (*original.provenance.trained_on.get("left_out", []), *ids)
         return {
             _reference(number): TrainingJob(
                 blueprint=blueprint,
-                optim=optim,
-                augment=augment,
+                recipe=recipe,
                 seed=1000 + 1000 * self.seed + number,  # not the original's seed: a reference shares only the recipe
                 left_out=gone,
                 label=f"retraining {number + 1} of {self.references}",
@@ -168,17 +164,16 @@ class Forget:
                     f"expected --out elsewhere than the checkpoint {path}, got its own folder; choose another"
                 )
 
-    def _recipe(self, original: Checkpoint, data: DataSet) -> tuple[Sgd, Augment | None]:
+    def _recipe(self, original: Checkpoint, data: DataSet) -> Recipe:
         if self.recipe is not None:
-            return self.recipe, self.recipe_augment or data.augment
+            return replace(self.recipe, augment=self.recipe.augment or data.augment)
         known = original.provenance.recipe
         if not known:
             raise Refusal(
-                f"expected {original.path} to say how it was trained, got a file that does not; give --recipe.lr, "
-                "--recipe.epochs … for the retrained references, or --retrained FILES, or --references 0"
+                f"expected {original.path} to say how it was trained, got a file that does not; give "
+                "--recipe.optim.lr, --recipe.optim.epochs … for the retrained references, or --retrained FILES, or --references 0"
             )
-        augment = known["augment"]
-        return Sgd(**known["optim"]), Augment(**augment) if augment else None
+        return Recipe.from_json(known)
 
 
 def _reference(number: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from unteach.checkpoint import Checkpoint, Provenance, check_data
 from unteach.data import DataSet, split
 from unteach.data.augment import Augment
-from unteach.train import Sgd
+from unteach.recipe import Recipe
 from unteach.types import Method, Refusal, Split
 
 
@@ -57,7 +57,8 @@ def refuse_unless_in_range(method: Method, data: DataSet) -> None:
 
 
 def refuse_without_recipe(method: Method, original: Checkpoint) -> None:
-    if getattr(method, "optim", method) is None and not original.provenance.recipe:
+    """Refuse to retrain by a recipe that nobody told."""
+    if getattr(method, "training", method) is None and not original.provenance.recipe:
         raise Refusal(
             f"expected {original.path} to say how it was trained, got a file that does not; give --optim.lr, "
             f"--optim.epochs … for {type(method).__name__}"
@@ -93,8 +94,8 @@ def with_defaults(method: Method, data: DataSet, original: Provenance, folder: P
     changes: dict[str, Any] = {}
     if "augment" in open_:
         changes["augment"] = Augment(**(known["augment"] or {})) if known else data.augment
-    if "optim" in open_ and known:
-        changes["optim"] = Sgd(**known["optim"])
+    if "training" in open_ and known:
+        changes["training"] = Recipe.from_json(known)
     if "stored" in open_:
         changes["stored"] = folder / "adversarial.safetensors"
     return replace(method, **changes)  # type: ignore[type-var]

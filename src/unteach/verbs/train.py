@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unteach.checkpoint import check_outputs, new_network
 from unteach.data import forget_ids
-from unteach.data.augment import Augment
 from unteach.models import Blueprint
+from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.store import record
-from unteach.train import Sgd
 from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
 
 
@@ -28,10 +27,7 @@ class Train:
     """Network: a name from `unteach list`, timm:NAME, torchvision:NAME, pkg.module:factory or file.py:factory."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
-    optim: Sgd = field(default_factory=lambda: Sgd(lr=0.1, epochs=15, schedule="onecycle"))
-    """Optimiser."""
-    augment: Augment | None = None
-    """How images vary in training; left out, the data set's usual way."""
+    training: Recipe = field(default_factory=Recipe)
     without: str = ""
     """Ids to leave out: a file of ids, random:SHARE, class:NAME or group:NAME."""
     seed: int = 0
@@ -52,8 +48,7 @@ class Train:
         check_outputs(new_network(blueprint, seed=0).eval(), data.train, f"the network {self.model}")
         job = TrainingJob(
             blueprint=blueprint,
-            optim=self.optim,
-            augment=self.augment or data.augment,
+            recipe=replace(self.training, augment=self.training.augment or data.augment),
             seed=self.seed,
             left_out=left_out,
         )
