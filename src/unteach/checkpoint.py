@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from unteach.models import MODELS, Blueprint, build
+from unteach.models.masks import notice_pruned
 from unteach.store import digest_of, fingerprint, load_into, load_tensors, save_tensors
 from unteach.types import Examples, Refusal
 
@@ -18,7 +20,8 @@ from unteach.types import Examples, Refusal
 class Provenance:
     """Where a checkpoint comes from; empty for one that unteach did not make.
 
-    ``trained_on``: how many examples, a digest of their ids, and the ids of the training set that were left out.
+    ``trained_on``: how many examples, a digest of their ids, the ids of the training set that were left out, and which of
+    these are held out for validation.
     ``recipe``: optimiser and augmentation of the training from scratch. ``parent``: fingerprint of the model it was made
     from. ``made_by``: the verb or method with its settings. ``seconds``, ``units``: what it cost, see ``engine.Meter``.
     """
@@ -56,13 +59,14 @@ class Checkpoint:
         return fingerprint(self.model)
 
 
-def trained_on(train: Examples, left_out: list[str]) -> dict[str, Any]:
-    """The record of the ids that a model was trained on."""
-    gone = set(left_out)
+def trained_on(train: Examples, left_out: Sequence[str], validation: Sequence[str] = ()) -> dict[str, Any]:
+    """The record of the ids that a model was trained on; those held out for validation are among the left out."""
+    gone = {*left_out, *validation}
     return {
         "count": len(train) - len(gone),
         "digest": digest_of([name for name in train.ids.tolist() if name not in gone]),
-        "left_out": sorted(left_out),
+        "left_out": sorted(gone),
+        **({"validation": sorted(validation)} if validation else {}),
     }
 
 
@@ -131,6 +135,7 @@ def load(path: Path, *, data: Examples, model: str = "", arguments: dict[str, An
     network = new_network(blueprint, seed=0)
     load_into(network, tensors, path)
     network.eval()
+    notice_pruned(network)
     check_outputs(network, data, f"the network of {path}")
     return Checkpoint(network, provenance, Path(path))
 

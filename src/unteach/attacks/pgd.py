@@ -12,7 +12,7 @@ from unteach.attacks.margins import confidence
 from unteach.attacks.probe import probing
 from unteach.types import Refusal
 
-Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Objective = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
 
 def doubt(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from unteach.types import Refusal
 
-Answer = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Answer = Callable[["torch.Tensor"], tuple["torch.Tensor", "torch.Tensor"]]
 
 
 def last_linear(model: torch.nn.Module) -> torch.nn.Linear:

@@ -50,6 +50,9 @@ class Forget:
     source: DataChoice = field(default_factory=DataChoice)
     ids: str = "random:0.1"
     """What to forget: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME."""
+    validation: str = ""
+    """Ids the original never saw, for methods that need validation data: in the same words; left out, those held
+    out in its training."""
     method: Method = field(default_factory=Amun)
     """How to forget; `unteach list` tells the methods."""
     references: int = 2
@@ -75,12 +78,12 @@ class Forget:
         original = load(self.checkpoint, data=data.train, model=self.model, arguments=self.model_args)
         check_data(original, data.fingerprint)
         ids = forget_ids(self.ids, data.train, self.seed)
-        parts = request(data, original, ids)
+        parts = request(data, original, ids, self._validation(data, original, ids))
         refuse_unless_in_range(self.method, data)
         refuse_without_recipe(self.method, original)
         given = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained]
         refuse_unless_references(given, data, ids)
-        jobs = self._jobs(data, original, ids, len(given))
+        jobs = self._jobs(data, original, parts, len(given))
         self._refuse_to_write_over_inputs(len(given))
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
             folder = self.output.open(plain(self))
@@ -115,13 +118,14 @@ class Forget:
             model = apply(method, original.model, parts, torch.Generator().manual_seed(self.seed), engine)
             old = original.provenance
             gone = [*old.trained_on.get("left_out", []), *parts.forget.ids.tolist()]
+            held = parts.validation.ids.tolist() if parts.validation else ()
             elapsed, units = time.perf_counter() - start, engine.meter.units - before
             provenance = replace(
                 old,
                 classes=list(data.train.classes),
                 data=data.name,
                 data_fingerprint=data.fingerprint,
-                trained_on=trained_on(data.train, gone),
+                trained_on=trained_on(data.train, gone, held),
                 parent=original.fingerprint,
                 made_by={"method": name, "settings": settings, "key": key},
                 seed=self.seed,
@@ -136,20 +140,25 @@ class Forget:
             engine.wait()
         return load(path, data=data.train, model=self.model, arguments=self.model_args)
 
-    def _jobs(self, data: DataSet, original: Checkpoint, ids: list[str], given: int) -> dict[str, TrainingJob]:
+    def _validation(self, data: DataSet, original: Checkpoint, ids: list[str]) -> list[str]:
+        held: list[str] = original.provenance.trained_on.get("validation", [])
+        return forget_ids(self.validation, data.train, self.seed) if self.validation else held
+
+    def _jobs(self, data: DataSet, original: Checkpoint, parts: Split, given: int) -> dict[str, TrainingJob]:
         """File names and trainings of the references that are not given."""
         if given >= self.references:
             return {}
         recipe = self._recipe(original, data)
         blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
         assert isinstance(blueprint, Blueprint)
-        gone = (*original.provenance.trained_on.get("left_out", []), *ids)
+        gone = (*original.provenance.trained_on.get("left_out", []), *parts.forget.ids.tolist())
         return {
             _reference(number): TrainingJob(
                 blueprint=blueprint,
                 recipe=recipe,
                 seed=1000 + 1000 * self.seed + number,  # not the original's seed: a reference shares only the recipe
                 left_out=gone,
+                validation=tuple(parts.validation.ids.tolist()) if parts.validation else (),
                 label=f"retraining {number + 1} of {self.references}",
             )
             for number in range(given, self.references)

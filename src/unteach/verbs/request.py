@@ -14,14 +14,21 @@ from unteach.recipe import Recipe
 from unteach.types import Method, Refusal, Split
 
 
-def request(data: DataSet, original: Checkpoint, ids: list[str]) -> Split:
-    """Forget and retain set: the retain set is what the model was trained on, less these ids.
+def request(data: DataSet, original: Checkpoint, ids: list[str], validation: Sequence[str] = ()) -> Split:
+    """Forget, retain and validation set: the retain set is what the model was trained on, less these ids.
 
-    Raises: Refusal when the model was not trained on some of the ids.
+    Raises: Refusal when the model was not trained on some of the ids, or was on some of the validation data.
     """
     refuse_unless_it_saw(original, ids)
+    refuse_unless_unseen(original, validation)
+    if both := sorted(set(ids) & set(validation)):
+        raise Refusal(
+            f"expected validation data beside the request, got {len(both)} ids in both (such as {both[0]!r}); hold out others"
+        )
     parts = split(data.train, ids)
-    gone = set(original.provenance.trained_on.get("left_out", []))
+    held = data.train.take(data.train.positions(validation)) if len(validation) else None
+    parts = replace(parts, validation=held)
+    gone = {*original.provenance.trained_on.get("left_out", []), *validation}
     if gone and parts.retain is not None:
         parts = replace(
             parts, retain=parts.retain.take([i for i, n in enumerate(parts.retain.ids.tolist()) if n not in gone])
@@ -71,6 +78,16 @@ def refuse_unless_it_saw(model: Checkpoint, ids: list[str]) -> None:
         raise Refusal(
             f"expected ids that {model.path} was trained on, got {len(unseen)} it never saw or already forgot "
             f"(such as {unseen[0]!r}); take them out of the request"
+        )
+
+
+def refuse_unless_unseen(model: Checkpoint, validation: Sequence[str]) -> None:
+    """Refuse validation data that the checkpoint says it was trained on."""
+    record = model.provenance.trained_on
+    if record and (seen := sorted(set(validation) - set(record["left_out"]))):
+        raise Refusal(
+            f"expected validation data that {model.path} never saw, got {len(seen)} it was trained on "
+            f"(such as {seen[0]!r}); hold some out in training (unteach train --validation)"
         )
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unteach.checkpoint import check_outputs, new_network
-from unteach.data import forget_ids
+from unteach.data import DataSet, forget_ids
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.store import record
+from unteach.types import Refusal
 from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
 
 
@@ -30,6 +31,8 @@ class Train:
     training: Recipe = field(default_factory=Recipe)
     without: str = ""
     """Ids to leave out: a file of ids, random:SHARE, class:NAME or group:NAME."""
+    validation: str = ""
+    """Ids to hold out as validation data, for methods that need some: in the same words; no later model sees them."""
     seed: int = 0
     """Seed of the weights and of the order."""
     output: Output = field(default_factory=Output)
@@ -39,6 +42,8 @@ class Train:
         check_seed(self.seed)
         data = self.source.load()
         left_out = tuple(forget_ids(self.without, data.train, self.seed)) if self.without else ()
+        validation = tuple(forget_ids(self.validation, data.train, self.seed)) if self.validation else ()
+        refuse_if_all_is_gone(data, {*left_out, *validation})
         blueprint = Blueprint(
             name=self.model,
             classes=len(data.train.classes),
@@ -51,6 +56,7 @@ class Train:
             recipe=replace(self.training, augment=self.training.augment or data.augment),
             seed=self.seed,
             left_out=left_out,
+            validation=validation,
         )
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
             folder = self.output.open(plain(self))
@@ -62,6 +68,11 @@ class Train:
                 seconds = f"{made.provenance.seconds:.0f} s of training"
                 print(f"test accuracy {100 * accuracy:.2f} % after {seconds}: {made.path}")
         return 0
+
+
+def refuse_if_all_is_gone(data: DataSet, gone: set[str]) -> None:
+    if len(gone) >= len(data.train):
+        raise Refusal("expected examples to train on, got all of them left out or held out; leave some in")
 
 
 def plain(settings: Any) -> dict[str, object]:
