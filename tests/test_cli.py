@@ -33,7 +33,7 @@ def flags(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for item in fields(settings):
         value = getattr(settings, item.name)
         if is_dataclass(value) and not isinstance(value, Method):
-            if item.name == "attack":
+            if item.name == "attack" and "|" in str(item.type):
                 yield f"{prefix}attack.kind", type(value).__name__.lower()
             yield from flags(value, prefix if item.name in FLAT else f"{prefix}{item.name}.")
         elif isinstance(value, Method):

@@ -57,26 +57,12 @@ def apply(
 ) -> torch.nn.Module:
     """Check that a method has what it needs, and call it. A pruned network stays pruned.
 
-    Raises: Refusal when a set it needs is missing, or the request is no request of the kind it is for.
+    Raises: Refusal when a set it needs is missing.
     """
     for part in ("retain", "validation"):
         if part in method.needs and getattr(parts, part) is None:
             raise Refusal(
                 f"expected a {part} set for {type(method).__name__}, got none; give one or choose another method"
             )
-    if "class" in method.needs:
-        refuse_unless_whole_classes(method, parts)
     notice_pruned(model)
     return method(model, parts, rng, engine)
-
-
-def refuse_unless_whole_classes(method: Method, parts: Split) -> None:
-    """Refuse a request that leaves examples of a forgotten class behind."""
-    if parts.retain is None or parts.forget.labels.ndim > 1:
-        return
-    left = set(parts.retain.labels.tolist()) & set(parts.forget.labels.tolist())
-    if left:
-        raise Refusal(
-            f"expected a request of whole classes for {type(method).__name__}, got one that leaves examples of "
-            f"{parts.forget.classes[min(left)]!r} behind; ask for class:NAME or choose another method"
-        )

@@ -63,8 +63,9 @@ class Recipe:
     ) -> list[dict[str, float]]:
         """Train a network in place on these examples; returns the log of ``fit``."""
         loss, sources = self._loss(examples.task), [Source(examples, self.augment)]
+        identity = repr((self.smoothing, self.trades)) if loss else ""
         if self.prune is None:
-            return fit(model, sources, self.optim, seed=seed, engine=engine, loss=loss, label=label)
+            return fit(model, sources, self.optim, seed=seed, engine=engine, loss=loss, identity=identity, label=label)
         steps = max(1, -(-len(examples) // self.optim.batch))
         early = Snapshot(self.prune.rewind * steps)
         dense = fit(
@@ -74,6 +75,7 @@ class Recipe:
             seed=seed,
             engine=engine,
             loss=loss,
+            identity=identity,
             after_step=early,
             carry={"early": early},
             label=f"{label}, dense",
@@ -86,6 +88,7 @@ class Recipe:
             seed=seed,
             engine=engine,
             loss=loss,
+            identity=identity,
             begin=self.prune.rewind,
             label=f"{label}, sparse",
         )

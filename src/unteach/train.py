@@ -97,6 +97,7 @@ def fit(
     pace: Callable[[int], float] | None = None,
     carry: Mapping[str, Stateful] | None = None,
     begin: int = 0,
+    identity: str = "",
     label: str = "training",
 ) -> list[dict[str, float]]:
     """Train a model in place; returns one record (epoch, loss, seconds) per epoch.
@@ -109,7 +110,8 @@ def fit(
 
     When the engine has a scratch folder, the state after each whole epoch is kept there, and a training with the same
     label, start, settings, data and seed goes on from it: it ends with the same bytes as if never interrupted. ``carry``
-    names what else has a state that must go on (a second network, its optimiser).
+    names what else has a state that must go on (a second network, its optimiser); ``identity`` tells what the loss depends on,
+    so that a training under another loss does not go on from this one's state.
     Raises: Refusal when the loss is no longer finite.
     """
     feed = _Feed([s for s in sources if len(s.examples)], alongside, engine.device)
@@ -123,6 +125,8 @@ def fit(
         nesterov=optim.nesterov,
     )
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
+    if identity:
+        start_from["loss"] = identity
     state = _Resume(engine.scratch and engine.scratch / f"{label.replace(' ', '-')}.resume", start_from)
     carried = {"optimizer": optimizer, **(carry or {})}
     log = state.load(model, carried)

@@ -22,6 +22,7 @@ from unteach.testing import check_method
 from unteach.train import Sgd, Source, fit
 from unteach.types import Examples, Method, Refusal, Split
 
+ONE_LABEL = {"trw", "rwft"}  # methods for classes have no meaning where an example has several labels
 SHORT = Sgd(lr=0.02, epochs=2, batch=32, schedule="step:1")
 
 
@@ -45,10 +46,18 @@ def quick(method: Method) -> Method:
     return replace(method, optim=SHORT) if "optim" in {f.name for f in fields(method)} else method  # type: ignore
 
 
+def asked(method: Method, data: Examples, otherwise: Split) -> Split:
+    """A request of the kind a method is for: a whole class, or any."""
+    if "class" in method.needs:
+        gone = data.labels.numpy() == 1
+        otherwise = Split(forget=data.take(gone), retain=data.take(~gone))
+    return replace(otherwise, validation=blobs(30, noise=0.45, seed=5))
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(name: str, trained: tuple[torch.nn.Module, Examples, Split]) -> None:
-    model, _, split = trained
-    new = check_method(quick(METHODS[name]()), model, split)
+    model, data, split = trained
+    new = check_method(quick(METHODS[name]()), model, asked(METHODS[name](), data, split))
     assert fingerprint(new) != fingerprint(model), "a method that changes nothing forgets nothing"
 
 
@@ -66,18 +75,46 @@ def test_what_it_needs_is_refused_when_missing(name: str, trained: tuple[torch.n
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_cards(name: str) -> None:
+    method = METHODS[name]()
+    card = type(method).card  # type: ignore[attr-defined]
+    assert card.does.endswith(".")
+    assert card.does.count(". ") <= 2, "three sentences at most"
+    assert set(card.suits) <= {"random", "class", "group", "sequence"}
+    assert ("class" in method.needs) <= ("random" not in card.suits)
+    assert card.cost
+    for knob in card.knobs:
+        held: object = method
+        for part in knob.split("."):
+            assert part in {item.name for item in fields(held)}, f"{knob} is no setting"  # type: ignore[arg-type]
+            held = getattr(held, part)
+    told = type(method).__doc__ or ""
+    assert "*Source:*" in told or name == "retrain"
+    assert "*Departs:*" in told
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_multi_label(name: str) -> None:
     data = blobs(60)
     many = data.relabel(torch.nn.functional.one_hot(data.labels, 3).float())
     model = build(Blueprint(name="small-cnn", classes=3, shape=(1, 8, 8)), seed=0)
     fit(model, [Source(many)], Sgd(lr=0.1, epochs=6, batch=32), seed=0, engine=Engine(precision="fp32"))
-    check_method(quick(METHODS[name]()), model, Split(forget=many.take(range(10)), retain=many.take(range(10, 60))))
+    split = Split(forget=many.take(range(10)), retain=many.take(range(10, 60)), validation=many.take(range(50, 60)))
+    if name in ONE_LABEL:
+        with pytest.raises(Refusal, match="one class for each example"):
+            quick(METHODS[name]())(model, split, torch.Generator(), Engine())
+    else:
+        check_method(quick(METHODS[name]()), model, split)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_one_example_can_be_forgotten(name: str, trained: tuple[torch.nn.Module, Examples, Split]) -> None:
     model, data, _ = trained
     one = Split(forget=data.take([5]), retain=data.take([i for i in range(len(data)) if i != 5]))
+    if "class" in METHODS[name]().needs:
+        alike = [i for i in range(len(data)) if data.labels[i] == data.labels[5]]
+        one = replace(one, retain=data.take([i for i in range(len(data)) if i not in alike]))
+    one = replace(one, validation=blobs(8, seed=5))
     new = quick(METHODS[name]())(model, one, torch.Generator().manual_seed(0), Engine(precision="fp32"))
     assert all(torch.isfinite(value.float()).all() for value in new.state_dict().values())
 

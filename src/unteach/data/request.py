@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from unteach.data.dataset import writable
-from unteach.types import Examples, Refusal, Split
+from unteach.types import Examples, MultiLabel, Refusal, Split
 
 FORMS = "a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME"
 
@@ -206,3 +207,21 @@ def _list(path: Path, text: str) -> list[str]:
     if odd := [item for item in found if isinstance(item, bool) or not isinstance(item, str | int)]:
         raise Refusal(f'expected strings or whole numbers in {path}, got {odd[0]!r}; such as ["17", "23"]')
     return [str(item) for item in found]
+
+
+def whole_classes(split: Split, who: str) -> Examples:
+    """The retained examples, once it is sure that what is forgotten are whole classes and that some class stays."""
+    if isinstance(split.task, MultiLabel):
+        raise Refusal(f"expected one class for each example for {who}, got several labels; choose another method")
+    if split.retain is None or not len(split.retain):
+        raise Refusal(f"expected a retain set with at least one class in it for {who}, got none; forget fewer classes")
+    names = split.forget.classes
+    left = split.retain.labels[torch.isin(split.retain.labels, split.forget.labels)].bincount()
+    if left.sum():
+        label = int(left.argmax())
+        name = names[label] if label < len(names) else label
+        raise Refusal(
+            f"expected whole classes to be forgotten for {who}, got {int(left[label])} retained examples of class {name!r}; "
+            "ask for class:NAME or choose another method"
+        )
+    return split.retain

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from unteach.methods.amun import Amun
+from unteach.methods.aru import Aru
 from unteach.methods.finetune import FineTune
 from unteach.methods.gradient_ascent import GradientAscent
 from unteach.methods.neggrad_plus import NegGradPlus
 from unteach.methods.random_label import RandomLabel
 from unteach.methods.retrain import Retrain
+from unteach.methods.trw import Trw
 from unteach.types import Method
 
 # A partial is a method under other defaults, with a name of its own.
@@ -18,6 +20,9 @@ METHODS: dict[str, Callable[..., Method]] = {
     "amun": Amun,
     "amun-forget-only": partial(Amun, use_retain=False),
     "amun-adv-only": partial(Amun, use_forget=False),
+    "aru": Aru,
+    "trw": Trw,
+    "rwft": partial(Trw, beta=0.0),
     "retrain": Retrain,
     "finetune": FineTune,
     "gradient-ascent": GradientAscent,
@@ -25,4 +30,4 @@ METHODS: dict[str, Callable[..., Method]] = {
     "random-label": RandomLabel,
 }
 
-__all__ = ["METHODS", "Amun", "FineTune", "GradientAscent", "NegGradPlus", "RandomLabel", "Retrain"]
+__all__ = ["METHODS", "Amun", "Aru", "FineTune", "GradientAscent", "NegGradPlus", "RandomLabel", "Retrain", "Trw"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
 from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.train import Sgd, Source, draw_seed, fit
-from unteach.types import Split
+from unteach.types import Card, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,13 @@ class FineTune:
     """Optimiser; the learning rate decides whether anything fades at all."""
     augment: Augment | None = None
     """How retained images vary."""
+    card: ClassVar[Card] = Card(
+        does="Goes on training on the retained examples alone. What is not shown any more fades, slowly; a higher learning "
+        "rate makes it fade faster and costs accuracy on the way.",
+        suits=("random", "group", "sequence"),
+        cost="as many epochs over the retained data as it is given",
+        knobs={"optim.lr": "raise it when nothing is forgotten", "optim.epochs": "more let the accuracy come back"},
+    )
 
     @property
     def needs(self) -> frozenset[str]:

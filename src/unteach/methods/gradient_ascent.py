@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
 from unteach.engine import Engine
 from unteach.train import Batch, Sgd, Source, draw_seed, fit
-from unteach.types import Split
+from unteach.types import Card, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,13 @@ class GradientAscent:
         default_factory=lambda: Sgd(lr=1e-3, epochs=5, schedule="constant", momentum=0.9, weight_decay=0.0)
     )
     """Optimiser."""
+    card: ClassVar[Card] = Card(
+        does="Climbs the loss of the forget examples, a few gentle steps. It needs nothing but them and is quick, but knows "
+        "no end: a little too far and the whole network is ruined.",
+        suits=("random", "group"),
+        cost="a few passes over the forget set, next to nothing",
+        knobs={"optim.lr": "lower it when accuracy falls everywhere", "optim.epochs": "fewer stop earlier"},
+    )
 
     @property
     def needs(self) -> frozenset[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
 from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.train import Batch, Sgd, Source, draw_seed, fit
-from unteach.types import Refusal, Split
+from unteach.types import Card, Refusal, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,18 @@ class NegGradPlus:
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise Refusal(f"expected alpha between 0 and 1, got {self.alpha}; it is the weight of the retain loss")
+
+    card: ClassVar[Card] = Card(
+        does="Descends on the retained and climbs on the forget examples in the same step. The retained half keeps the "
+        "network together while the other pushes the forget set out.",
+        suits=("random", "class", "group"),
+        cost="twice as many examples a step as fine-tuning",
+        knobs={
+            "alpha": "lower it to forget more",
+            "optim.lr": "raise it to forget more",
+            "optim.epochs": "as optim.lr",
+        },
+    )
 
     @property
     def needs(self) -> frozenset[str]:
@@ -54,6 +67,7 @@ class NegGradPlus:
                 seed=draw_seed(rng),
                 engine=engine,
                 loss=tug,
+                identity=repr(self),
                 alongside=[Source(split.forget)],
                 label="neggrad-plus",
             )

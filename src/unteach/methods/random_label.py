@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
 from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.train import Sgd, Source, draw_seed, fit
-from unteach.types import Split
+from unteach.types import Card, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,13 @@ class RandomLabel:
     """Optimiser."""
     augment: Augment | None = None
     """How images vary."""
+    card: ClassVar[Card] = Card(
+        does="Trains on the retained examples as they are and on the forget examples under wrong labels drawn at random. "
+        "It forgets surely, and easily more than a retrained model would: then the forget set stands out again.",
+        suits=("random", "class", "group"),
+        cost="as many epochs over all data as it is given",
+        knobs={"optim.lr": "lower it when the forget accuracy falls below retraining's", "optim.epochs": "as optim.lr"},
+    )
 
     @property
     def needs(self) -> frozenset[str]:

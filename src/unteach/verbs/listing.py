@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from unteach.types import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,7 @@ class List:
         if self.method:
             if self.method not in METHODS:
                 raise Refusal(f"expected a method ({', '.join(METHODS)}), got {self.method!r}; choose one of these")
-            made = METHODS[self.method]()
-            print(
-                f"{self.method}\n\n{inspect.getdoc(made)}\n\nneeds: {', '.join(sorted(made.needs)) or 'the forget set only'}"
-            )
-            print(f"defaults: {made}\n\nall settings: unteach forget --method {self.method} --help")
+            print(_card(self.method, METHODS[self.method]()))
             return 0
         tables = {
             "data": {name: _first_line(what) for name, what in DATA.items()},
@@ -44,6 +44,42 @@ class List:
             for name, what in rows.items():
                 print(f"  {name:18} {what}")
         return 0
+
+
+def _card(name: str, method: Method) -> str:
+    """All a user should know of a method, in plain lines of at most 100 characters."""
+    text = inspect.getdoc(method) or ""
+    told = {part: _paragraph(text, part) for part in ("Source", "Departs")}
+    card = type(method).card  # type: ignore[attr-defined]
+    needs = [_NEEDS[need] for need in sorted(method.needs) if need in _NEEDS]
+    rows = {
+        "does": card.does,
+        "data": ", ".join(["the forget set", *needs]),
+        "layers": card.layers,
+        "suits": ", ".join(card.suits),
+        "cost": card.cost,
+        "knobs": "; ".join(f"--{knob}: {what}" for knob, what in card.knobs.items()) or "none",
+        "source": told["Source"],
+        "departs": told["Departs"],
+        "defaults": str(method),
+    }
+    lines = [f"{name}: {_first_line(method)}", ""]
+    for title, what in rows.items():
+        lines += textwrap.wrap(what, 100, initial_indent=f"{title:10}", subsequent_indent=" " * 10)
+    return "\n".join([*lines, "", f"all settings: unteach forget --method {name} --help"])
+
+
+_NEEDS = {
+    "retain": "the retained examples",
+    "validation": "validation data the model never saw (unteach train --validation)",
+    "class": "requests of whole classes",
+}
+
+
+def _paragraph(text: str, title: str) -> str:
+    """What a docstring says after ``*Title:*``, up to the next title or its end."""
+    found = re.search(rf"\*{title}:\*(.*?)(?=\*[A-Z]\w+:\*|\Z)", text, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
 
 
 def _method_line(made: Any) -> str:
