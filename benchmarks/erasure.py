@@ -14,126 +14,27 @@ import argparse
 import dataclasses
 import json
 import statistics
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
+from protocols import PROTOCOLS, Protocol
+from readings import readings
 from unteach.api import apply
-from unteach.attacks import Schedule
 from unteach.checkpoint import Checkpoint, Provenance, load, save, trained_on
 from unteach.data import DataSet, forget_ids
 from unteach.data import load as load_data
-from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.events import Events
-from unteach.methods import Amun, FineTune, GradientAscent, NegGradPlus, RandomLabel
 from unteach.models import Blueprint
-from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.runtime import settle_allocator
-from unteach.store import digest_of, load_tensors, read_json, record
-from unteach.train import Sgd
-from unteach.types import Method
+from unteach.store import digest_of, load_tensors, read_json, record, write_json
+from unteach.types import Method, Split
 from unteach.verbs.evaluation import Cast, evaluate
 from unteach.verbs.request import request
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """Data, network, recipe, request and the methods to compare."""
-
-    data: str
-    model: str
-    recipe: Recipe
-    ids: str
-    request_seed: int = 0
-    task: str | None = None
-    seeds: tuple[int, ...] = (0, 1, 2)
-    references: int = 0  # retrained models; 0 for as many as seeds
-    methods: dict[str, Method] = field(default_factory=dict)
-
-
-def methods(epochs: int, batch: int = 128, augment: Augment | None = None, rate: float = 0.1) -> dict[str, Method]:
-    """One row for each method, all with the same number of epochs over the retain set.
-
-    ``rate``: the original's learning rate, which the methods' rates are shares of. The shares were chosen on Fashion-MNIST,
-    training seed 0, on a forget set drawn separately, a tenth of which is in the reported one too (RESULTS.md lists what was
-    tried).
-    """
-
-    def sgd(share: float, schedule: str = "cosine") -> Sgd:
-        return Sgd(lr=share * rate, epochs=epochs, batch=batch, schedule=schedule)
-
-    up = Sgd(lr=0.003 * rate, epochs=epochs, batch=batch, schedule="constant", weight_decay=0.0)
-    return {
-        "finetune": FineTune(optim=sgd(2.0), augment=augment),
-        "gradient-ascent": GradientAscent(optim=up),
-        "neggrad-plus": NegGradPlus(optim=sgd(0.2), augment=augment),
-        "random-label": RandomLabel(optim=sgd(1.0), augment=augment),
-        "amun": Amun(optim=sgd(1.0), augment=augment),
-        "amun-adv-only": Amun(optim=sgd(0.5), use_forget=False, augment=augment),
-        "amun-adv-only-schedule": Amun(optim=sgd(0.5), use_forget=False, attack=Schedule(), augment=augment),
-        "amun-forget-only": Amun(optim=sgd(0.1), use_retain=False, augment=augment),
-    }
-
-
-FASHION = Protocol(
-    data="fashion-mnist",
-    model="small-cnn",
-    recipe=Recipe(optim=Sgd(lr=0.1, epochs=12, batch=128, schedule="onecycle"), augment=None),
-    ids="random:0.1",
-    methods=methods(4),
-)
-CIFAR = Protocol(
-    data="cifar10",
-    model="airbench-small",
-    recipe=Recipe(
-        optim=Sgd(lr=0.2, epochs=12, batch=128, schedule="onecycle:0.25", nesterov=True),
-        augment=Augment(crop=4, flip=True),
-    ),
-    ids="random:0.1",
-    seeds=(0,),
-    references=2,
-    methods={
-        name: method
-        for name, method in methods(5, augment=Augment(crop=4, flip=True)).items()
-        if name in ("finetune", "amun", "amun-adv-only")
-    },
-)
-FACES = Protocol(
-    data="cmu-faces:size=64",
-    task="pose",
-    model="small-cnn",
-    recipe=Recipe(optim=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle"), augment=None),
-    ids="group:an2i",
-    seeds=(0, 1, 2, 3, 4),
-    methods=methods(5, batch=32, rate=0.05),
-)
-PROTOCOLS = {
-    "fashion-random10": FASHION,
-    "fashion-random100": replace(FASHION, ids="random:100", methods=methods(2)),
-    "fashion-augmented-random10": replace(
-        FASHION,
-        recipe=Recipe(optim=Sgd(lr=0.1, epochs=8, batch=128, schedule="onecycle"), augment=Augment(crop=2, flip=True)),
-        seeds=(0,),
-        references=2,
-        methods=methods(2, augment=Augment(crop=2, flip=True)),
-    ),
-    "cifar-random10": CIFAR,
-    # AMUN's own recipe; needs a GPU (200 epochs of ResNet-18, resumable epoch by epoch).
-    "cifar-resnet18-random10": replace(
-        CIFAR,
-        model="resnet18-amun",
-        recipe=Sgd(lr=0.1, epochs=200, batch=128, schedule="step:40"),
-        seeds=(0, 1, 2),
-        references=3,
-        methods=methods(10, augment=Augment(crop=4, flip=True)),
-    ),
-    "faces-person": FACES,
-}
 
 
 def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> None:
@@ -143,9 +44,10 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
     folder.mkdir(parents=True, exist_ok=True)
     engine = Engine(events=Events(folder / "events.jsonl", _tell))
     ids = tuple(forget_ids(protocol.ids, data.train, protocol.request_seed))
-    originals = {seed: _trained(protocol, data, seed, (), folder.parent, engine) for seed in protocol.seeds}
+    held = tuple(forget_ids(protocol.validation, data.train, 0)) if protocol.validation else ()
+    originals = {seed: _trained(protocol, data, seed, (), held, folder.parent, engine) for seed in protocol.seeds}
     many = protocol.references or len(protocol.seeds)
-    retrained = [_trained(protocol, data, number, ids, folder, engine) for number in range(many)]
+    retrained = [_trained(protocol, data, number, ids, held, folder, engine) for number in range(many)]
     for seed in protocol.seeds:
         # Each seed holds another retrained model out; that one is also judged as if it were a method.
         others = [retrained[(seed + k) % many] for k in range(1, many + 1)]
@@ -154,7 +56,8 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
         for label, method in protocol.methods.items():
             if only and label not in only:
                 continue
-            models[label] = _unlearned(protocol, label, method, data, originals[seed], list(ids), seed, folder, engine)
+            parts = request(data, originals[seed], list(ids), held)
+            models[label] = _unlearned(label, method, data, originals[seed], parts, seed, folder, engine)
         for label, model in models.items():
             out = folder / f"{label}-{seed}"
             key = digest_of([model.fingerprint, [other.fingerprint for other in targets.get(label, tuple(others))]])
@@ -164,7 +67,7 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
             cast = Cast(original=originals[seed], unlearned=model, retrained=targets.get(label, tuple(others)))
             evaluate(
                 data,
-                request(data, originals[seed], list(ids)),
+                request(data, originals[seed], list(ids), held),
                 cast,
                 spec=protocol.ids,
                 tolerance=_tolerance(),
@@ -173,6 +76,7 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
                 folder=out,
                 engine=engine,
             )
+            write_json(out / "readings.json", readings(out / "signals.safetensors", data, list(ids)))
             (out / "signals.safetensors").unlink()
             (out / "key").write_text(key)
 
@@ -184,7 +88,13 @@ def _tolerance() -> Any:
 
 
 def _trained(
-    protocol: Protocol, data: DataSet, seed: int, left_out: tuple[str, ...], folder: Path, engine: Engine
+    protocol: Protocol,
+    data: DataSet,
+    seed: int,
+    left_out: tuple[str, ...],
+    held: tuple[str, ...],
+    folder: Path,
+    engine: Engine,
 ) -> Checkpoint:
     shape = tuple(data.train.inputs.shape[1:])
     job = TrainingJob(
@@ -193,10 +103,11 @@ def _trained(
         # A retrained model shares the recipe, not the seed: its weights start elsewhere.
         seed=seed if not left_out else 1000 + seed,
         left_out=left_out,
+        validation=held,
         label=f"{'retraining' if left_out else 'training'} seed {seed}",
     )
     # Originals are shared by protocols; one with another recipe or task is another file.
-    recipe = digest_of([job.recipe.as_json(), protocol.task])[:8]
+    recipe = digest_of([job.recipe.as_json(), protocol.task, *([protocol.validation] if held else [])])[:8]
     name = f"{protocol.data}-{protocol.model}-{recipe}".replace(":", "-").replace("/", "-")
     kind = "retrained" if left_out else name
     engine.scratch = folder
@@ -204,18 +115,18 @@ def _trained(
 
 
 def _unlearned(
-    protocol: Protocol,
     label: str,
     method: Method,
     data: DataSet,
     original: Checkpoint,
-    ids: list[str],
+    parts: Split,
     seed: int,
     folder: Path,
     engine: Engine,
 ) -> Checkpoint:
     path = folder / f"{label}-{seed}" / "model.safetensors"
     names = {item.name for item in dataclasses.fields(method)}  # type: ignore[arg-type]
+    ids = parts.forget.ids.tolist()
     settings = json.loads(json.dumps(record(method), default=str))
     key = digest_of([original.fingerprint, type(method).__name__, settings, ids, seed])
     if "stored" in names:
@@ -227,12 +138,12 @@ def _unlearned(
         engine.stages.clear()
         engine.scratch = folder
         start, units = time.perf_counter(), engine.meter.units
-        model = apply(method, original.model, request(data, original, ids), torch.Generator().manual_seed(seed), engine)
+        model = apply(method, original.model, parts, torch.Generator().manual_seed(seed), engine)
         reused = [stage for stage in engine.stages if "reused" in stage.what]
         provenance = Provenance(
             data=data.name,
             data_fingerprint=data.fingerprint,
-            trained_on=trained_on(data.train, ids),
+            trained_on=trained_on(data.train, ids, parts.validation.ids.tolist() if parts.validation else ()),
             parent=original.fingerprint,
             made_by={"method": label, "settings": settings, "key": key},
             seed=seed,
@@ -261,8 +172,7 @@ def table(name: str, protocol: Protocol, root: Path) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for label in ("original", "retrained", *protocol.methods):
-        found = [root / name / f"{label}-{seed}" / "findings.json" for seed in protocol.seeds]
-        cells = [read_json(path) for path in found if path.is_file()]
+        cells = _cells(name, label, protocol, root, "findings.json")
         if not cells:
             continue
         row = [[100 * cell["models"]["unlearned"]["accuracy"][part] for cell in cells] for part in ROWS]
@@ -278,7 +188,28 @@ def table(name: str, protocol: Protocol, root: Path) -> str:
     return "\n".join(lines)
 
 
+def readings_table(name: str, protocol: Protocol, root: Path) -> str:
+    """What ``readings`` found, as Markdown: mean ± sd over training seeds."""
+    rows = {label: _cells(name, label, protocol, root, "readings.json") for label in ("original", *protocol.methods)}
+    titles = list(dict.fromkeys(title for cells in rows.values() for cell in cells for title in cell))
+    if not titles:
+        return ""
+    lines = [f"| method | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
+    for label, cells in rows.items():
+        if cells:
+            found = [[cell[title] for cell in cells if cell.get(title) is not None] for title in titles]
+            lines.append(f"| {label} | {' | '.join(_spread(values, 3) for values in found)} |")
+    return "\n".join(lines)
+
+
+def _cells(name: str, label: str, protocol: Protocol, root: Path, file: str) -> list[Any]:
+    paths = [root / name / f"{label}-{seed}" / file for seed in protocol.seeds]
+    return [read_json(path) for path in paths if path.is_file()]
+
+
 def _spread(values: list[float], digits: int) -> str:
+    if not values:
+        return "-"
     middle = f"{statistics.mean(values):.{digits}f}"
     return f"{middle} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else middle
 
@@ -297,7 +228,8 @@ def main() -> None:
     if not arguments.table:
         settle_allocator()
         run(arguments.protocol, protocol, arguments.methods, arguments.root)
-    Console(width=200).print(table(arguments.protocol, protocol, arguments.root), highlight=False, markup=False)
+    for show in (table, readings_table):
+        print(show(arguments.protocol, protocol, arguments.root), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""The MUFAC benchmark's forgetting score and NoMUS: kept to compare with published tables, never to decide by."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unteach.types import Refusal
+
+
+def forgetting_score(forget: np.ndarray, unseen: np.ndarray) -> float:
+    """|M − ½|, M the accuracy of a logistic regression that tells forget from unseen losses; 0 best, ½ worst.
+
+    ``forget``, ``unseen``: losses under evaluation transforms, each of shape ``n``. Forget losses beyond the number of unseen
+    ones are dropped at random (NumPy seed 42). M is the mean over ten stratified shuffle splits, a tenth held out.
+    With equal distributions of 1,500 each it is about 0.011, so smaller differences mean nothing; it only sees a shift, and its ideal
+    is ½, not the retrained model's M. Raises: Refusal for fewer than ten losses on a side.
+    *Source:* Choi & Na, 2023, arXiv 2311.02240, and its public code. *Departs:* nowhere known.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+
+    if min(len(forget), len(unseen)) < 10:
+        raise Refusal(
+            f"expected at least 10 forget and 10 unseen losses, got {len(forget)} and {len(unseen)}; give more examples"
+        )
+    if len(forget) > len(unseen):
+        forget = np.random.RandomState(42).permutation(forget)[: len(unseen)]  # noqa: NPY002 - the benchmark's own draw
+    losses = np.concatenate((unseen, forget))[:, None].astype(np.float64)
+    member = np.repeat([0, 1], [len(unseen), len(forget)])
+    splits = StratifiedShuffleSplit(n_splits=10, random_state=0)
+    accuracy = cross_val_score(LogisticRegression(), losses, member, cv=splits, scoring="accuracy")
+    return float(abs(accuracy.mean() - 0.5))
+
+
+def nomus(utility: float, forgetting: float) -> float:
+    """(utility + 1 − 2 · forgetting score) / 2, in 0–1, higher is better by its authors.
+
+    A constant answer on MUCAC scores above the published retrained model, so never show it without its two parts.
+    *Source:* Choi & Na, 2023, arXiv 2311.02240, with their λ = ½.
+    """
+    return (utility + 1 - 2 * forgetting) / 2
