@@ -45,6 +45,28 @@ def test_full_batch_training_equals_a_plain_loop() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_flat_weights_may_learn_faster_with_the_same_decay_a_step() -> None:
+    data, model, twin = blobs(), linear(), linear()
+    fit(
+        model,
+        [Source(data)],
+        Sgd(lr=0.1, epochs=3, batch=len(data), weight_decay=0.02, bias_lr=8.0, schedule="constant"),
+        seed=0,
+        engine=exact(),
+    )
+    weight, bias = (
+        torch.optim.SGD([p], lr=0.1 * k, momentum=0.9, weight_decay=0.02 / k) for p, k in zip(twin.parameters(), (1, 8))
+    )
+    for _ in range(3):
+        loss = torch.nn.functional.cross_entropy(twin(data.inputs.float() / 255), data.labels)
+        twin.zero_grad()
+        loss.backward()
+        weight.step()
+        bias.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 def test_every_example_of_every_source_is_seen_once_an_epoch() -> None:
     seen: list[tuple[int, int]] = []
 

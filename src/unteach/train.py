@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from unteach.data.augment import Augment, Resident
+from unteach.data.augment import LATER, Augment, Resident
 from unteach.engine import Engine, Stage
 from unteach.models.masks import keep_pruned
 from unteach.schedule import rate
@@ -34,6 +35,8 @@ class Sgd:
     """Nesterov's form of momentum."""
     weight_decay: float = 5e-4
     """Added to the gradient as weight_decay × weight, on every trained tensor."""
+    bias_lr: float = field(default=1.0, metadata=LATER)
+    """Factor on the learning rate of biases and of batch norm's scales and shifts, above 0; their decay per step stays."""
     schedule: str = "cosine"
     """Learning rate over time: constant, step:EPOCHS[,FACTOR], multistep:E1,E2,…, cosine, onecycle[:WARMUP SHARE]."""
 
@@ -42,7 +45,28 @@ class Sgd:
             value = getattr(self, name)
             if not value >= low:
                 raise Refusal(f"expected {name} to be at least {low}, got {value}; choose a larger one")
+        if not 0 < self.bias_lr < math.inf:
+            raise Refusal(f"expected bias_lr above 0, got {self.bias_lr}; 1 treats all weights alike")
         rate(self.schedule, 0.0, self.epochs)
+
+    def optimizer(self, model: torch.nn.Module) -> torch.optim.SGD:
+        """Torch's optimiser of the weights that are trained; each group's ``pace`` is the factor on its learning rate."""
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": trained, "pace": 1.0}]
+        if self.bias_lr != 1:
+            flat = {
+                "params": [weight for weight in trained if weight.ndim < 2],
+                "pace": self.bias_lr,
+                "weight_decay": self.weight_decay / self.bias_lr,
+            }
+            groups = [{"params": [weight for weight in trained if weight.ndim > 1], "pace": 1.0}, flat]
+        return torch.optim.SGD(
+            [group for group in groups if group["params"]],
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +141,7 @@ def fit(
     feed = _Feed([s for s in sources if len(s.examples)], alongside, engine.device)
     objective = loss or _task_loss(sources[0].examples)
     engine.place(model)
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=optim.lr,
-        momentum=optim.momentum,
-        weight_decay=optim.weight_decay,
-        nesterov=optim.nesterov,
-    )
+    optimizer = optim.optimizer(model)
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
     if identity:
         start_from["loss"] = identity
@@ -144,7 +162,7 @@ def fit(
                 factor = rate(optim.schedule, epoch + step / steps, optim.epochs)
                 factor *= pace(epoch * steps + step) if pace is not None else 1.0
                 for group in stepper.param_groups:
-                    group["lr"] = optim.lr * factor
+                    group["lr"] = optim.lr * factor * group["pace"]
                 # One example has no batch statistics: batch norm then takes the model's own.
                 wrapped.train(len(batch.labels) > 1)
                 with engine.autocast():

@@ -21,10 +21,10 @@ def images(n: int = 40, shape: tuple[int, ...] = (3, 6, 5)) -> torch.Tensor:
     return (1 + (torch.arange(size) + offsets) % 254).to(torch.uint8).reshape(n, *shape)
 
 
-def variants(image: np.ndarray, crop: int, flip: bool) -> dict[bytes, tuple[int, int, bool]]:
+def variants(image: np.ndarray, crop: int, flip: bool, reflect: bool = False) -> dict[bytes, tuple[int, int, bool]]:
     """Every picture that pad, crop and mirror can make of one image, one NumPy slice at a time."""
     _, height, width = image.shape
-    padded = np.pad(image, ((0, 0), (crop, crop), (crop, crop)))
+    padded = np.pad(image, ((0, 0), (crop, crop), (crop, crop)), mode="reflect" if reflect else "constant")
     made = {}
     for top in range(2 * crop + 1):
         for left in range(2 * crop + 1):
@@ -42,18 +42,21 @@ def as_bytes(batch: torch.Tensor) -> list[bytes]:
 @given(
     crop=st.integers(0, 3),
     flip=st.booleans(),
+    reflect=st.booleans(),
     seed=st.integers(0, 2**31),
     rows=st.lists(st.integers(0, 39), min_size=1, max_size=9),
 )
-def test_every_picture_is_a_crop_or_mirror_of_its_own_image(crop: int, flip: bool, seed: int, rows: list[int]) -> None:
+def test_every_picture_is_a_crop_or_mirror_of_its_own_image(
+    crop: int, flip: bool, reflect: bool, seed: int, rows: list[int]
+) -> None:
     raw = images()
-    batch = Resident(raw, Augment(crop=crop, flip=flip), CPU).batch(
+    batch = Resident(raw, Augment(crop=crop, flip=flip, reflect=reflect), CPU).batch(
         torch.tensor(rows), torch.Generator().manual_seed(seed)
     )
     assert batch.dtype == torch.float32
     assert batch.shape == (len(rows), 3, 6, 5)
     for row, picture in zip(rows, as_bytes(batch)):
-        assert picture in variants(raw[row].numpy(), crop, flip)
+        assert picture in variants(raw[row].numpy(), crop, flip, reflect)
 
 
 def test_every_crop_and_mirror_comes_up_about_as_often() -> None:
@@ -125,3 +128,8 @@ def test_batches_are_laid_out_channels_last() -> None:
 def test_negative_padding_is_refused() -> None:
     with pytest.raises(Refusal, match="crop"):
         Augment(crop=-1)
+
+
+def test_an_image_reflects_no_further_than_itself() -> None:
+    with pytest.raises(Refusal, match="expected crop below the image's 5 pixels"):
+        Resident(images(), Augment(crop=5, reflect=True), CPU)

@@ -12,8 +12,8 @@ def forgetting_score(forget: np.ndarray, unseen: np.ndarray) -> float:
 
     ``forget``, ``unseen``: losses under evaluation transforms, each of shape ``n``. Forget losses beyond the number of unseen
     ones are dropped at random (NumPy seed 42). M is the mean over ten stratified shuffle splits, a tenth held out.
-    With equal distributions of 1,500 each it is about 0.011, so smaller differences mean nothing; it only sees a shift, and its ideal
-    is ½, not the retrained model's M. Raises: Refusal for fewer than ten losses on a side.
+    With equal distributions of 1,500 each it is about 0.011, so smaller differences mean nothing; it only sees a shift, and
+    its ideal is ½, not the retrained model's M. Raises: Refusal for fewer than ten losses on a side.
     *Source:* Choi & Na, 2023, arXiv 2311.02240, and its public code. *Departs:* nowhere known.
     """
     from sklearn.linear_model import LogisticRegression
@@ -24,7 +24,7 @@ def forgetting_score(forget: np.ndarray, unseen: np.ndarray) -> float:
             f"expected at least 10 forget and 10 unseen losses, got {len(forget)} and {len(unseen)}; give more examples"
         )
     if len(forget) > len(unseen):
-        forget = np.random.RandomState(42).permutation(forget)[: len(unseen)]  # noqa: NPY002 - the benchmark's own draw
+        forget = np.random.RandomState(42).permutation(forget)[: len(unseen)]
     losses = np.concatenate((unseen, forget))[:, None].astype(np.float64)
     member = np.repeat([0, 1], [len(unseen), len(forget)])
     splits = StratifiedShuffleSplit(n_splits=10, random_state=0)

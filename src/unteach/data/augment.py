@@ -17,7 +17,7 @@ LATER = {"later": True}  # settings that earlier runs had not: they are told onl
 class Augment:
     """How training images are varied, drawn anew per image and batch; all off by default.
 
-    In this order: a crop at a random place of the zero-padded image, a mirror image half the time, shear and zoom about the
+    In this order: a crop at a random place of the padded image, a mirror image half the time, shear and zoom about the
     centre, brightness, contrast, saturation. Feature vectors stay as they are.
     *Source:* crop and flip are the usual recipe for CIFAR (He et al., 2015, arXiv 1512.03385, section 4.2), as torchvision's
     RandomCrop(size, padding) and RandomHorizontalFlip; the others as its RandomAffine and ColorJitter, for MUFAC (Choi & Na,
@@ -27,9 +27,11 @@ class Augment:
     """
 
     crop: int = 0
-    """Pixels of zero padding on every side before the random crop; 0 for none."""
+    """Pixels of padding on every side before the random crop; 0 for none."""
     flip: bool = False
     """Whether half of the images, drawn anew each time, are mirrored left to right."""
+    reflect: bool = field(default=False, metadata=LATER)
+    """Whether the padding mirrors the image at its edge instead of being black; less is lost in short trainings."""
     shear: float = field(default=0.0, metadata=LATER)
     """Most degrees, below 90, by which upright lines are slanted to either side, filled with black; 0 for none."""
     zoom: float = field(default=0.0, metadata=LATER)
@@ -62,7 +64,7 @@ class Augment:
 class Resident:
     """All inputs of a data set on the device, ready to be gathered in batches.
 
-    uint8 images ``n × c × h × w`` are kept as ``n × h × w × c``, zero-padded once; float images and feature vectors are
+    uint8 images ``n × c × h × w`` are kept as ``n × h × w × c``, padded once; float images and feature vectors are
     kept as they are. *Source:* measured in this project: one gather costs a fifteenth of a per-image pipeline.
     """
 
@@ -76,7 +78,16 @@ class Resident:
         _, channels, self.height, self.width = inputs.shape
         pad = self.augment.crop
         self.padded_height, self.padded_width = self.height + 2 * pad, self.width + 2 * pad
-        laid_out = torch.nn.functional.pad(inputs.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
+        if pad and self.augment.reflect:
+            if pad >= min(self.height, self.width):
+                raise Refusal(
+                    f"expected crop below the image's {min(self.height, self.width)} pixels to reflect at its edge, got {pad}; "
+                    "choose a smaller crop"
+                )
+            padded = torch.nn.functional.pad(inputs.float(), (pad,) * 4, mode="reflect").to(inputs.dtype)
+            laid_out = padded.permute(0, 2, 3, 1)
+        else:
+            laid_out = torch.nn.functional.pad(inputs.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
         self.pixels = laid_out.reshape(-1, channels).contiguous().to(device)
         # Where the pixels of an uncropped, unflipped image stand, from its first one on.
         rows = torch.arange(self.height, device=device)[:, None] * self.padded_width
