@@ -11,11 +11,11 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 LEVELS = [
     {"types", "precision", "runtime", "events"},
     {"spectral"},
-    {"models", "data", "attacks", "store", "engine", "schedule"},
+    {"models", "data", "attacks", "store", "engine", "schedule", "sensitivity"},
     {"checkpoint", "train"},
     {"prune", "trades"},
     {"recipe"},
-    {"adversarial", "audit", "references", "report"},
+    {"adversarial", "attacker", "audit", "references", "report"},
     {"methods"},
     {"api"},
     {"testing", "verbs", "settings_to_flags"},

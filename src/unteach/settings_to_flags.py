@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from unteach.store import choices
 from unteach.types import Method, Refusal
 
 FLAT = ("source", "training", "output", "machine", "method")  # fields whose own fields are flags without a prefix
@@ -22,7 +22,7 @@ def add_settings(parser: Any, instance: Any, prefix: str = "", unset: bool = Fal
     for item in fields(instance):
         name, value, hint = item.name, getattr(instance, item.name), hints[item.name]
         key = f"{prefix}{name}"
-        options = _classes(hint)
+        options = choices(hint)
         if isinstance(value, Method) and is_dataclass(value):
             known = ", ".join(_methods())
             parser.add_argument("--method", type=str, default=_name_of(value), help=f"{documents.get(name)} ({known})")
@@ -51,7 +51,7 @@ def settings_from(instance: Any, namespace: Any, prefix: str = "", unset: bool =
         raise Refusal(f"expected {prefix}… to be settings (name: value), got {group!r}; see --help for the names")
     for item in fields(instance):
         name, value, key = item.name, getattr(instance, item.name), f"{prefix}{item.name}"
-        options = _classes(hints[name])
+        options = choices(hints[name])
         if isinstance(value, Method) and is_dataclass(value):
             values[name] = settings_from(value, namespace)
         elif options:
@@ -93,27 +93,42 @@ def config_first(arguments: list[str]) -> list[str]:
     return files + flags
 
 
-def instance_with(default: Any, choices: dict[str, str]) -> Any:
+def instance_with(default: Any, choices_made: dict[str, str]) -> Any:
     """A verb's default settings with the chosen method and the chosen kinds put in."""
     changes: dict[str, Any] = {}
-    if "method" in choices:
+    if "method" in choices_made:
         if not hasattr(default, "method") or isinstance(default.method, str):
             return default
-        name = choices["method"]
+        name = choices_made["method"]
         if name not in _methods():
             raise Refusal(f"expected a method ({', '.join(_methods())}), got {name!r}; see unteach list")
         changes["method"] = _methods()[name]()
-    method = changes.get("method", getattr(default, "method", None))
-    for key, kind in choices.items():
-        if key.endswith(".kind") and is_dataclass(method):
-            field_name = key.removesuffix(".kind")
-            options = _classes(typing.get_type_hints(type(method)).get(field_name, str))
+    made = replace(default, **changes)
+    for key, kind in choices_made.items():
+        if key.endswith(".kind"):
+            changed = _with_kind(made, key.removesuffix(".kind").split("."), kind, key)
+            if changed is None:
+                raise Refusal(f"expected settings that --help names, got --{key} {kind}; check name and value")
+            made = changed
+    return made
+
+
+def _with_kind(settings: Any, path: list[str], kind: str, key: str) -> Any:
+    """The settings with the object at this path of another kind; None when there is no such path."""
+    hints = typing.get_type_hints(type(settings))
+    for item in fields(settings):
+        value, options = getattr(settings, item.name), choices(hints[item.name])
+        if item.name == path[0] and options and len(path) == 1:
             match = [option for option in options if _kind(option) == kind]
             if not match:
-                known = ", ".join(_kind(option) for option in options) or "nothing of the kind here"
+                known = ", ".join(_kind(option) for option in options)
                 raise Refusal(f"expected --{key} to be one of {known}, got {kind!r}; choose one of these")
-            changes["method"] = method = replace(method, **{field_name: match[0]()})  # type: ignore[type-var]
-    return replace(default, **changes)
+            return replace(settings, **{item.name: match[0]()})
+        deeper = path if item.name in FLAT else path[1:] if item.name == path[0] else []
+        inner = value if value is not None or not options else options[0]()
+        if deeper and is_dataclass(inner) and (changed := _with_kind(inner, deeper, kind, key)) is not None:
+            return replace(settings, **{item.name: changed})
+    return None
 
 
 def _add_flag(parser: Any, key: str, hint: Any, value: Any, text: str, unset: bool) -> None:
@@ -128,12 +143,6 @@ def _add_flag(parser: Any, key: str, hint: Any, value: Any, text: str, unset: bo
 
 def _flag(key: str) -> str:
     return f"--{key}"
-
-
-def _classes(hint: Any) -> tuple[type, ...]:
-    """The dataclasses a field may hold; empty for plain values."""
-    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return tuple(part for part in parts if isinstance(part, type) and is_dataclass(part))
 
 
 def _kind(option: type) -> str:
@@ -168,10 +177,18 @@ def _chosen_in_file(path: str) -> dict[str, str]:
         raise Refusal(
             f"expected settings (name: value) in {path}, got {type(found).__name__}; see --help for the names"
         )
-    choices = {"method": str(found["method"])} if found.get("method") is not None else {}
-    kinds = {k: v.get("kind") for k, v in found.items() if isinstance(v, dict)}
-    choices |= {f"{k}.kind": str(kind) for k, kind in kinds.items() if kind is not None}
-    return choices
+    told = {"method": str(found["method"])} if found.get("method") is not None else {}
+    return told | _kinds_in(found)
+
+
+def _kinds_in(found: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    kinds: dict[str, str] = {}
+    for name, value in found.items():
+        if isinstance(value, dict):
+            kinds |= _kinds_in(value, f"{prefix}{name}.")
+        elif name == "kind" and prefix and value is not None:
+            kinds[f"{prefix}kind"] = str(value)
+    return kinds
 
 
 def _documents(cls: Any) -> dict[str, str]:

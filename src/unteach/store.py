@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 
 from unteach.types import Refusal
 
+T = TypeVar("T")
 KEY = "unteach"  # where our provenance sits in a safetensors header
 
 
@@ -176,15 +178,37 @@ def digest_of(names: object) -> str:
 
 
 def record(settings: Any) -> dict[str, Any]:
-    """Settings (a dataclass, others within) as plain values, for keys and provenance.
+    """Settings (a dataclass, others within) as plain values, for keys and provenance; ``restored`` is the way back.
 
-    A field with ``later`` in its metadata is left out at its default: results that were kept before it came are found again.
+    Where a field may hold settings of several classes, ``kind`` names the one. A field with ``later`` in its metadata is left
+    out at its default: results that were kept before it came are found again.
     """
-    kept = asdict(settings)
+    kept, hints = asdict(settings), get_type_hints(type(settings))
     for item in fields(settings):
         value = getattr(settings, item.name)
-        if is_dataclass(value):
-            kept[item.name] = record(value)
-        elif "later" in item.metadata and value == item.default:
+        if "later" in item.metadata and value == item.default:
             del kept[item.name]
+        elif is_dataclass(value):
+            kind = {} if len(choices(hints[item.name])) == 1 else {"kind": type(value).__name__}
+            kept[item.name] = kind | record(value)
     return kept
+
+
+def restored(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The settings of this class that ``record`` told."""
+    hints, made = get_type_hints(kind), dict(values)
+    for name, value in values.items():
+        options = choices(hints[name])
+        if isinstance(value, Mapping) and options:
+            told = {key: inner for key, inner in value.items() if key != "kind"}
+            chosen = next((o for o in options if o.__name__ == value.get("kind")), options[0])
+            made[name] = restored(chosen, told)
+        elif isinstance(value, list):
+            made[name] = tuple(value)
+    return kind(**made)
+
+
+def choices(hint: Any) -> tuple[type, ...]:
+    """The settings classes that a field of this type may hold; empty for plain values."""
+    parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return tuple(part for part in parts if isinstance(part, type) and is_dataclass(part))

@@ -7,6 +7,7 @@ from functools import partial
 
 from unteach.methods.amun import Amun
 from unteach.methods.aru import Aru
+from unteach.methods.dau import Dau
 from unteach.methods.finetune import FineTune
 from unteach.methods.gradient_ascent import GradientAscent
 from unteach.methods.neggrad_plus import NegGradPlus
@@ -21,6 +22,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "amun-forget-only": partial(Amun, use_retain=False),
     "amun-adv-only": partial(Amun, use_forget=False),
     "aru": Aru,
+    "dau": Dau,
     "trw": Trw,
     "rwft": partial(Trw, beta=0.0),
     "retrain": Retrain,
@@ -30,4 +32,15 @@ METHODS: dict[str, Callable[..., Method]] = {
     "random-label": RandomLabel,
 }
 
-__all__ = ["METHODS", "Amun", "Aru", "FineTune", "GradientAscent", "NegGradPlus", "RandomLabel", "Retrain", "Trw"]
+__all__ = [
+    "METHODS",
+    "Amun",
+    "Aru",
+    "Dau",
+    "FineTune",
+    "GradientAscent",
+    "NegGradPlus",
+    "RandomLabel",
+    "Retrain",
+    "Trw",
+]

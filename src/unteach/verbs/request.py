@@ -114,5 +114,6 @@ def with_defaults(method: Method, data: DataSet, original: Provenance, folder: P
     if "training" in open_ and known:
         changes["training"] = Recipe.from_json(known)
     if "stored" in open_:
-        changes["stored"] = folder / "adversarial.safetensors"
+        what = "adversarial" if hasattr(method, "attack") else type(method).__name__.lower()
+        changes["stored"] = folder / f"{what}.safetensors"
     return replace(method, **changes)  # type: ignore[type-var]

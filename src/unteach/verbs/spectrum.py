@@ -1,0 +1,194 @@
+"""``unteach spectrum`` and ``unteach clip``: the singular values of a checkpoint's layers, and bringing them down."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unteach.checkpoint import Checkpoint, check_data, load, save
+from unteach.engine import Engine
+from unteach.models.masks import masks_of
+from unteach.spectral import Clip, Lanczos, Layer, layers_of, lipschitz, reshaped_norm, spectrum
+from unteach.store import load_tensors, write_json
+from unteach.types import Examples, Refusal
+from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
+from unteach.verbs.train import plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """Show the largest singular values of every linear layer of a checkpoint, each as the map it does on its input.
+
+    Beside them the residual that bounds their error, the norm of the kernel reshaped to a matrix (which is not that of the
+    layer), and a bound on how far the logits move per unit that the pixels move.
+    """
+
+    checkpoint: Path = field(default=Path("model.safetensors"))
+    """The model: safetensors, or a PyTorch file with a state dict."""
+    model: str = ""
+    """Network of the checkpoint, if it does not say or is no name of `unteach list`."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Arguments for the network's factory, as JSON or YAML."""
+    source: DataChoice = field(default_factory=lambda: DataChoice(data=""))
+    """Data, for the shape of an input; left out, the checkpoint says it."""
+    top: int = 5
+    """Singular values to show of every layer, at least 1."""
+    whole: bool = False
+    """Whether every singular value is computed where the map is small enough (4096 inputs or outputs), for --out."""
+    out: Path | None = None
+    """JSON file for the table; left out, it is only shown."""
+    machine: Machine = field(default_factory=Machine)
+
+    def __call__(self) -> int:
+        search = Lanczos(k=self.top, tolerance=1e-3)
+        examples = self.source.load().train if self.source.data else told_examples(self.checkpoint)
+        found = load(self.checkpoint, data=examples, model=self.model, arguments=self.model_args)
+        with self.machine.engine(None, False) as engine:
+            table = describe(engine.place(found.model), tuple(examples.inputs.shape[1:]), search, self.whole)
+        print(shown(table))
+        if self.out is not None:
+            write_json(self.out, {"checkpoint": str(self.checkpoint), "fingerprint": found.fingerprint, **table})
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipCheckpoint:
+    """Bring every layer of a checkpoint down to a norm, and write the result as a new checkpoint.
+
+    Writes into --out: model.safetensors and spectrum.json (the layers before and after). A network that wasn't trained with
+    clipping loses accuracy; with --data it is told how much.
+    """
+
+    checkpoint: Path = field(default=Path("model.safetensors"))
+    """The model: safetensors, or a PyTorch file with a state dict."""
+    model: str = ""
+    """Network of the checkpoint, if it does not say or is no name of `unteach list`."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Arguments for the network's factory, as JSON or YAML."""
+    source: DataChoice = field(default_factory=lambda: DataChoice(data=""))
+    """Data to tell the accuracy on; left out, only norms are told."""
+    clip: Clip = field(default_factory=Clip)
+    """How layers are clipped."""
+    seed: int = 0
+    """Seed of the vectors that singular vectors are sought from."""
+    output: Output = field(default_factory=lambda: Output(out=Path("runs/clip")))
+    machine: Machine = field(default_factory=Machine)
+
+    def __call__(self) -> int:
+        check_seed(self.seed)
+        path = self.output.out / "model.safetensors"
+        if path.resolve() == self.checkpoint.resolve():
+            raise Refusal(
+                f"expected --out elsewhere than the checkpoint {self.checkpoint}, got its own folder; choose another"
+            )
+        data = self.source.load() if self.source.data else None
+        examples = data.train if data else told_examples(self.checkpoint)
+        shape = tuple(examples.inputs.shape[1:])
+        old = load(self.checkpoint, data=examples, model=self.model, arguments=self.model_args)
+        if data:
+            check_data(old, data.fingerprint)
+        parent = old.fingerprint
+        with self.machine.engine(self.output.out, not self.output.quiet) as engine:
+            folder = self.output.open(plain(self))
+            network = engine.place(old.model)
+            search = Lanczos(k=5, tolerance=1e-3)
+            tables = {"before": describe(network, shape, search)}
+            accuracies = [_accuracy(network, data.test, engine)] if data else []
+            start = time.perf_counter()
+            self.clip(network, shape, seed=self.seed, masks=masks_of(network))
+            seconds = time.perf_counter() - start
+            tables["after"] = describe(network, shape, search)
+            accuracies += [_accuracy(network, data.test, engine)] if data else []
+            if engine.rank == 0:
+                save(path, network, self._provenance(old, parent, seconds))
+                write_json(folder / "spectrum.json", {**tables, "accuracy": accuracies})
+                told = [f"{name} clipping\n{shown(table)}" for name, table in tables.items()]
+                told += [
+                    f"test accuracy {100 * a:.2f} % before, {100 * b:.2f} % after" for a, b in [accuracies] if data
+                ]
+                print("\n".join([*told, f"{seconds:.1f} s of clipping: {path}"]))
+            engine.wait()
+        return 0
+
+    def _provenance(self, old: Checkpoint, parent: str, seconds: float) -> Any:
+        made_by = {"verb": "clip", "settings": plain(self.clip)}
+        return replace(
+            old.provenance,
+            parent=parent,
+            made_by=made_by,
+            seed=self.seed,
+            seconds=seconds,
+            units=0.0,
+            stages=[],
+            log=[],
+        )
+
+
+def describe(model: torch.nn.Module, shape: tuple[int, ...], search: Lanczos, whole: bool = False) -> dict[str, Any]:
+    """Every linear layer with its largest singular values, and the bound on the whole network, as plain values."""
+    rng = torch.Generator().manual_seed(0)
+    bound = lipschitz(model, shape)
+    rows = [_row(layer, search, rng, whole) for layer in layers_of(model, shape)]
+    return {"shape": list(shape), "lipschitz": bound.bound, "lipschitz_reason": bound.reason, "layers": rows}
+
+
+def _row(layer: Layer, search: Lanczos, rng: torch.Generator, whole: bool) -> dict[str, Any]:
+    found = layer.map()
+    top = search(found, rng)
+    assert top.residuals is not None
+    row: dict[str, Any] = {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "input": list(layer.shape),
+        "trained": bool(layer.weight),
+        "values": top.values.tolist(),
+        "residuals": top.residuals.tolist(),
+        "reshaped": reshaped_norm(layer) if layer.kind in ("convolution", "dense") else None,
+    }
+    if whole:
+        row["spectrum"] = spectrum(found).tolist() if min(found.n, found.m) <= 4096 else None
+    return row
+
+
+def shown(table: dict[str, Any]) -> str:
+    """The table as text, a line a layer."""
+    wide = max([len(row["layer"]) for row in table["layers"]] + [5])
+    lines = [f"{'layer':{wide}}  {'kind':24}  residual  reshaped  largest singular values"]
+    for row in table["layers"]:
+        reshaped = "-" if row["reshaped"] is None else f"{row['reshaped']:.3f}"
+        values = " ".join(f"{value:.3f}" for value in row["values"])
+        fixed = "" if row["trained"] else "  (not trained)"
+        lines.append(
+            f"{row['layer']:{wide}}  {row['kind']:24}  {max(row['residuals']):8.0e}  {reshaped:>8}  {values}{fixed}"
+        )
+    bound = table["lipschitz"]
+    known = f"at most {bound:.4g}" if bound is not None else f"no bound: {table['lipschitz_reason']}"
+    return "\n".join([*lines, f"Lipschitz constant, logits by pixels 0-1 (L2): {known}"])
+
+
+def told_examples(path: Path) -> Examples:
+    """Two empty inputs of the shape that a checkpoint says its network reads.
+
+    Raises: Refusal for a file that does not say.
+    """
+    import numpy as np
+
+    header = load_tensors(path)[1]
+    blueprint = header.get("blueprint") or {}
+    try:
+        shape, count = tuple(int(side) for side in blueprint["shape"]), int(blueprint["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refusal(
+            f"expected {path} to tell the shape of an input, got a file that does not; give --data with the data it is for"
+        ) from error
+    inputs = torch.zeros(2, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32)
+    classes = tuple(header.get("classes") or (str(k) for k in range(count)))
+    return Examples(inputs, torch.zeros(2, dtype=torch.long), np.array(["0", "1"]), None, classes)
+
+
+def _accuracy(model: torch.nn.Module, test: Examples, engine: Engine) -> float:
+    return float(test.task.correct(engine.logits(model, test.inputs), test.labels).mean())
