@@ -15,9 +15,10 @@ LEVELS = [
     {"checkpoint", "train"},
     {"prune", "trades"},
     {"recipe"},
-    {"adversarial", "attacker", "audit", "references", "report"},
+    {"adversarial", "attacker", "audit", "saliency", "references", "report"},
     {"methods"},
     {"api"},
+    {"sequence"},
     {"testing", "verbs", "settings_to_flags"},
     {"cli"},
 ]

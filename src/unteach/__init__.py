@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "forget": "unteach.api",
+    "forget_in_sequence": "unteach.sequence",
     "Forgotten": "unteach.api",
     "Examples": "unteach.types",
     "Split": "unteach.types",
@@ -15,7 +16,18 @@ _PUBLIC = {
     "audit": "unteach.audit",
 }
 
-__all__ = ["Engine", "Examples", "Forgotten", "Refusal", "Sgd", "Split", "__version__", "audit", "forget"]
+__all__ = [
+    "Engine",
+    "Examples",
+    "Forgotten",
+    "Refusal",
+    "Sgd",
+    "Split",
+    "__version__",
+    "audit",
+    "forget",
+    "forget_in_sequence",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from unteach.attacks import Nearest, Schedule
-from unteach.engine import Engine, Stage
-from unteach.store import digest_of, fingerprint, load_tensors, save_tensors
-from unteach.types import Examples
+from unteach.attacks import Fgsm, Nearest, Schedule
+from unteach.attacks.lanes import each, norms
+from unteach.checkpoint import check_outputs, load
+from unteach.engine import Engine, Stage, pixels
+from unteach.models import Blueprint
+from unteach.store import digest_of, fingerprint, load_into, load_tensors, save_tensors
+from unteach.types import Examples, Refusal
 
 _KEEP = ("inputs", "labels", "distances")
 
@@ -21,7 +25,7 @@ _KEEP = ("inputs", "labels", "distances")
 def adversarial_set(
     model: torch.nn.Module,
     examples: Examples,
-    attack: Nearest | Schedule,
+    attack: Nearest | Schedule | Fgsm,
     *,
     rng: torch.Generator,
     engine: Engine,
@@ -77,6 +81,69 @@ def adversarial_set(
         groups=None if examples.groups is None else examples.groups[at],
         classes=examples.classes,
     )
+
+
+def ablation_set(near: Examples, clean: Examples, kind: str, rng: torch.Generator) -> Examples:
+    """What AMUN's ablation shows in the place of neighbours (x', y') of examples (x, y): as many, with the same ids.
+
+    ``adv``: (x', y') themselves. ``advl``: (x, y'). ``rl``: (x, a random label but y and y'). ``arl``: (x', such a label).
+    ``ars``: (a random point as far from x as x' is, then held in 0–1; y'). ``clean`` may hold more examples than these.
+    *Source:* Ebrahimpour-Boroojeny et al., Not All Wrong is Bad, ICML 2025, arXiv 2503.00917, its ablation of the adversarial
+    set. *Departs:* nowhere known; in tasks of several labels, which it has not, the random ones are uniform over all that are
+    neither y nor y'.
+    """
+    if kind == "adv":
+        return near
+    own = clean.take(clean.positions([name.removeprefix("~") for name in near.ids.tolist()]))
+    inputs, labels = own.inputs, near.labels
+    if kind in ("rl", "arl"):
+        labels = other_labels(own.labels, near.labels, own.task.classes, rng)
+        inputs = near.inputs if kind == "arl" else inputs
+    elif kind == "ars":
+        centre = pixels(inputs)
+        inputs = on_sphere(centre, norms(near.inputs - centre), rng).clamp(0, 1)
+    return replace(near, inputs=inputs, labels=labels)
+
+
+def on_sphere(centre: torch.Tensor, radii: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """A point on the sphere around each centre, all directions alike; ``radii``: L2, shape ``n``. Not held in any range."""
+    direction = torch.randn(centre.shape, generator=rng)
+    return centre + each(radii / norms(direction).clamp_min(1e-12), direction) * direction
+
+
+def other_labels(one: torch.Tensor, other: torch.Tensor, classes: int, rng: torch.Generator) -> torch.Tensor:
+    """Labels that are neither of two that differ, uniform over the rest; same shape and type.
+
+    Raises: Refusal when there are no others: of two classes, or of one yes-or-no label.
+    """
+    if classes < (3 if one.ndim == 1 else 2):
+        raise Refusal(
+            f"expected labels besides the true and the adversarial one, got only {classes} "
+            f"{'classes' if one.ndim == 1 else 'label'}; choose neighbours that keep the adversarial label"
+        )
+    if one.ndim == 1:
+        drawn = torch.randint(0, classes - 2, one.shape, generator=rng)
+        drawn = drawn + (drawn >= torch.minimum(one, other))
+        return drawn + (drawn >= torch.maximum(one, other))
+    drawn = one.clone()
+    while (taken := (drawn == one).all(1) | (drawn == other).all(1)).any():
+        drawn[taken] = (torch.rand(int(taken.sum()), classes, generator=rng) < 0.5).to(drawn.dtype)
+    return drawn
+
+
+def network_in(path: Path, model: torch.nn.Module, examples: Examples) -> torch.nn.Module:
+    """The network of another checkpoint: of a kind that its file tells, else of the model's own kind. Eval mode.
+
+    Raises: Refusal when the file is damaged or foreign, does not fit, or the network can't read these examples.
+    """
+    tensors, told = load_tensors(path)
+    own = getattr(model, "unteach_blueprint", None)
+    if told.get("blueprint") and not (isinstance(own, Blueprint) and told["blueprint"] == own.as_json()):
+        return load(path, data=examples).model
+    network = copy.deepcopy(model).cpu().eval()
+    load_into(network, tensors, path)
+    check_outputs(network, examples, f"the network of {path}")
+    return network
 
 
 def _read(file: Path | None, key: str) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, float]]:

@@ -40,16 +40,22 @@ def forget(
     ``"random:0.1"``, ``"class:3"``, ``"group:NAME"`` or a file of ids. ``method``: a name from ``unteach.methods.METHODS``, or
     one with settings, such as ``Amun(optim=Sgd(lr=0.01))``. Raises: Refusal for input that can't be right.
     """
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise Refusal(f"expected a method ({', '.join(METHODS)}), got {method!r}; choose one of these")
-        method = METHODS[method]()
+    method = named(method)
     names = forget_ids(ids, data, seed) if isinstance(ids, str) else [str(name) for name in ids]
     parts = split(data, names)
     parts = Split(forget=parts.forget, retain=parts.retain, validation=validation)
     engine = engine or Engine()
     new = apply(method, model, parts, torch.Generator().manual_seed(seed), engine)
     return Forgotten(new, parts, tuple(engine.stages))
+
+
+def named(method: str | Method) -> Method:
+    """The method of this name with its defaults, or the one that is given."""
+    if not isinstance(method, str):
+        return method
+    if method not in METHODS:
+        raise Refusal(f"expected a method ({', '.join(METHODS)}), got {method!r}; choose one of these")
+    return METHODS[method]()
 
 
 def apply(

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from unteach.attacks import ATTACKS, Nearest, PgdL2, PgdLinf, Schedule
+from unteach.attacks import ATTACKS, Fgsm, Nearest, PgdL2, PgdLinf, Schedule
 from unteach.types import Attack, Refusal
 
 Data = tuple[torch.Tensor, torch.Tensor]
-SEARCHES = [Schedule(), Schedule(restart=True), Schedule(bf16=False), Nearest(), Nearest(bf16=False)]
+Search = Schedule | Nearest | Fgsm
+SEARCHES = [Schedule(), Schedule(restart=True), Schedule(bf16=False), Nearest(), Nearest(bf16=False), Fgsm()]
 EVERY = [*(kind() for kind in ATTACKS.values()), PgdL2(random_start=True), PgdLinf(random_start=True)]
 
 
@@ -64,14 +65,14 @@ def test_the_same_seed_gives_the_same_bytes_from_uint8_and_from_floats(
 
 @pytest.mark.parametrize("search", SEARCHES, ids=str)
 def test_a_search_finds_every_example_and_records_what_the_model_says(
-    search: Schedule | Nearest, network: nn.Module, digits: Data
+    search: Search, network: nn.Module, digits: Data
 ) -> None:
     x, y = digits[0][:128], digits[1][:128].clone()
     y[3] = (y[3] + 1) % 10
     clean = x.float() / 255
     seen: list[tuple[int, int]] = []
 
-    found = search.search(network, x, y, progress=lambda done, total: seen.append((done, total)))
+    found = search.search(network, x, y, rng(), progress=lambda done, total: seen.append((done, total)))
 
     assert bool(found.success.all())
     assert torch.equal(found.labels, answers(network, found.inputs))
@@ -91,36 +92,36 @@ def test_a_search_finds_every_example_and_records_what_the_model_says(
 
 def test_a_search_does_not_depend_on_how_many_run_beside_an_example(network: nn.Module, digits: Data) -> None:
     x, y = digits[0][:140], digits[1][:140]
-    for search in (Schedule(bf16=False), Nearest(bf16=False)):
+    for search in (Schedule(bf16=False), Nearest(bf16=False), Fgsm(bf16=False, restarts=0)):
         together = search.search(network, x, y).distances[:5]
         alone = torch.cat([search.search(network, x[i : i + 1], y[i : i + 1]).distances for i in range(5)])
         torch.testing.assert_close(together, alone, rtol=2e-2, atol=1e-4)
 
 
-@pytest.mark.parametrize("search", [Schedule(), Nearest()], ids=str)
-def test_no_examples_is_no_work(search: Schedule | Nearest, network: nn.Module, digits: Data) -> None:
-    assert len(search.search(network, digits[0][:0], digits[1][:0])) == 0
+@pytest.mark.parametrize("search", [Schedule(), Nearest(), Fgsm()], ids=str)
+def test_no_examples_is_no_work(search: Search, network: nn.Module, digits: Data) -> None:
+    assert len(search.search(network, digits[0][:0], digits[1][:0], rng())) == 0
 
 
-@pytest.mark.parametrize("search", [Schedule(doublings=3), Nearest()], ids=str)
-def test_a_model_that_cannot_be_fooled_is_reported(search: Schedule | Nearest, digits: Data) -> None:
+@pytest.mark.parametrize("search", [Schedule(doublings=3), Nearest(), Fgsm(restarts=2)], ids=str)
+def test_a_model_that_cannot_be_fooled_is_reported(search: Search, digits: Data) -> None:
     blind = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     nn.init.zeros_(blind[1].weight)
     with torch.no_grad():
         blind[1].bias.copy_(torch.arange(10.0))
     x, y = digits[0][:4], torch.tensor([9, 9, 9, 1])
-    found = search.search(blind, x, y)
+    found = search.search(blind, x, y, rng())
     assert found.success.tolist() == [False, False, False, True]
     assert torch.equal(found.inputs, x.float() / 255)
     assert found.labels.tolist() == [9, 9, 9, 9]
 
 
-@pytest.mark.parametrize("search", [Schedule(), Nearest()], ids=str)
+@pytest.mark.parametrize("search", [Schedule(), Nearest(), Fgsm()], ids=str)
 def test_several_labels_are_flipped_when_one_of_them_is(
-    search: Schedule | Nearest, multi: tuple[nn.Module, torch.Tensor], digits: Data
+    search: Search, multi: tuple[nn.Module, torch.Tensor], digits: Data
 ) -> None:
     model, labels = multi
-    found = search.search(model, digits[0][:100], labels[:100])
+    found = search.search(model, digits[0][:100], labels[:100], rng())
     with torch.no_grad():
         said = (model(found.inputs) > 0).float()
     assert torch.equal(found.labels, said)
@@ -141,3 +142,8 @@ def test_bad_inputs_are_refused_in_a_sentence(network: nn.Module, digits: Data) 
             Nearest()(network, inputs, labels)
     with pytest.raises(Refusal, match="Generator"):
         PgdL2(random_start=True)(network, x, y)
+    with pytest.raises(Refusal, match="Generator"):
+        Fgsm()(network, x, y)
+    for wrong in ({"epsilon": 0.0}, {"steps": 0}, {"noise": -0.1}, {"restarts": -1}):
+        with pytest.raises(Refusal, match=next(iter(wrong))):
+            Fgsm(**wrong)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from unteach.attacks import Nearest, Schedule, pgd_l2, pgd_linf
+from unteach.attacks import Fgsm, Nearest, Schedule, pgd_l2, pgd_linf
 from unteach.attacks.margins import margin, soft_margin, wrong
 from unteach.attacks.probe import Probe, probing
 
@@ -90,6 +90,79 @@ def test_schedule_is_the_literal_reading(restart: bool, digits: Data) -> None:
         point, epsilon = literal(model, x[i : i + 1], y[i : i + 1], 0.04, 7, restart)
         torch.testing.assert_close(found.inputs[i : i + 1], point, atol=2e-4, rtol=0)
         assert found.epsilons[i] == pytest.approx(epsilon)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_on_a_linear_model_fgsm_takes_the_fewest_steps_that_cross_the_boundary(seed: int) -> None:
+    model, x, y, _ = linear(2, 40, seed)
+    apart = model.weight[1] - model.weight[0]
+    with torch.no_grad():
+        z = model(x)
+    gap = z.gather(1, y[:, None]).squeeze(1) - z.gather(1, 1 - y[:, None]).squeeze(1)
+    exact = gap / (0.001 * float(apart.detach().abs().sum()))  # steps of 0.001 in every pixel until the gap is zero
+    found = Fgsm(bf16=False, epsilon=0.001, steps=400, restarts=0).search(model, x, y)
+    sure = ((exact % 1) > 0.01) & ((exact % 1) < 0.99)
+    taken = exact.ceil()[sure]
+    assert len(taken) > 8
+    assert bool(found.success.all())
+    torch.testing.assert_close(found.distances[sure], taken * 0.001 * 40**0.5, rtol=1e-4, atol=0)
+    assert found.gradients == 16
+    assert torch.equal(found.forwards_each[sure], taken.long() + 2)  # and one before, one after
+
+
+def test_fgsm_is_the_literal_reading(network: nn.Module, digits: Data) -> None:
+    """On a smooth network: one gradient, its signs, one step after another, clamped after each."""
+    x = digits[0][:20].float() / 255
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    found = Fgsm(bf16=False, restarts=0).search(model, x, y)
+    assert len(set(found.distances.tolist())) > 5
+    for i in range(len(x)):
+        at = x[i : i + 1].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(model(at), y[i : i + 1]), at)
+        point = at.detach()
+        for _ in range(128):
+            point = (point + gradient.sign() / 255).clamp(0, 1)
+            if int(model(point).argmax(1)) != int(y[i]):
+                torch.testing.assert_close(found.inputs[i : i + 1], point, atol=1e-5, rtol=0)
+                break
+        else:
+            assert not bool(found.success[i])
+
+
+def test_fgsm_starts_again_from_noise_where_the_first_gradient_leads_nowhere() -> None:
+    """Two hidden units that see distance from the middle, and a gradient of zero right there."""
+
+    class Ridge(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([torch.full_like(x[:, 0], 1.0), 20 * (x - 0.5).abs().mean(1)], 1)
+
+    x, y = torch.full((6, 8), 0.5), torch.zeros(6, dtype=torch.long)
+    stuck = Fgsm(restarts=0).search(Ridge(), x, y)
+    assert not bool(stuck.success.any())
+    assert torch.equal(stuck.inputs, x)
+    assert stuck.gradients_each.tolist() == [1] * 6
+    weak = Fgsm(restarts=2, steps=1).search(Ridge(), x, y, torch.Generator().manual_seed(0))
+    assert weak.gradients_each.tolist() == [3] * 6
+    found = Fgsm(restarts=3).search(Ridge(), x, y, torch.Generator().manual_seed(0))
+    assert bool(found.success.all())
+    assert found.gradients_each.tolist() == [2] * 6
+    moved = (found.inputs - 0.5).abs()
+    assert float(moved.mean(1).min()) > 0.05, "beyond where the two answers meet"
+    assert float(moved.mean(1).max()) < 0.05 + 1 / 255 + 1e-6, "and no more than a step"
+    assert len(found.inputs.unique(dim=0)) == 6
+
+
+def test_fgsm_is_farther_than_the_nearest(network: nn.Module, digits: Data) -> None:
+    x, y = digits[0][:100], digits[1][:100]
+    near = Nearest().search(network, x, y)
+    found = Fgsm().search(network, x, y, torch.Generator().manual_seed(0))
+    live = near.distances > 0
+    assert float((found.distances / near.distances)[live].median()) > 1.2
+    assert found.gradients < near.gradients
 
 
 def test_bf16_gradients_change_little(network: nn.Module, digits: Data) -> None:

@@ -21,6 +21,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "amun": Amun,
     "amun-forget-only": partial(Amun, use_retain=False),
     "amun-adv-only": partial(Amun, use_forget=False),
+    "amun-salun": partial(Amun, saliency=0.5),
     "aru": Aru,
     "dau": Dau,
     "trw": Trw,
