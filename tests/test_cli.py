@@ -27,9 +27,17 @@ def flags(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     from unteach.data.augment import Augment
     from unteach.prune import Prune
     from unteach.recipe import Recipe
+    from unteach.spectral import Clip
     from unteach.trades import Trades
 
-    optional = {"augment": Augment, "recipe": Recipe, "training": Recipe, "trades": Trades, "prune": Prune}
+    optional = {
+        "augment": Augment,
+        "recipe": Recipe,
+        "training": Recipe,
+        "trades": Trades,
+        "prune": Prune,
+        "clip": Clip,
+    }
     for item in fields(settings):
         value = getattr(settings, item.name)
         if is_dataclass(value) and not isinstance(value, Method):
@@ -41,6 +49,8 @@ def flags(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         elif value is None and item.name in optional:
             inner = flags(optional[item.name](), prefix if item.name in FLAT else f"{prefix}{item.name}.")
             yield from ((name, None) for name, _ in inner)
+            if str(item.type).count("|") > 1:
+                yield f"{prefix}{item.name}.kind", None
         else:
             yield prefix + item.name, value
 
@@ -270,3 +280,21 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
         ran = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
     assert ran.stderr == ""
     assert ran.returncode == 141
+
+
+def test_kinds_and_short_forms_of_optional_groups(tmp_path: Path) -> None:
+    from unteach.prune import Prune
+    from unteach.spectral import Clip, Gouk, Miyato
+
+    assert parse(Train, "train", ["--clip", "1.0"]).training.clip == Clip(target=1.0)
+    assert parse(Train, "train", ["--clip=0.5"]).training.clip == Clip(target=0.5)
+    assert parse(Train, "train", ["--prune", "0.9"]).training.prune == Prune(share=0.9)
+    assert parse(Train, "train", ["--clip.kind", "gouk", "--clip.target", "2"]).training.clip == Gouk(target=2.0)
+    assert parse(Forget, "forget", ["--recipe.clip.kind", "miyato"]).recipe.clip == Miyato()
+    assert parse(Forget, "forget", ["--method", "retrain", "--clip.kind", "gouk"]).method.training.clip == Gouk()
+    (tmp_path / "a.yaml").write_text("recipe:\n  clip:\n    kind: gouk\n    every: 3\n")
+    assert parse(Forget, "forget", ["--config", str(tmp_path / "a.yaml")]).recipe.clip == Gouk(every=3)
+    with pytest.raises(Refusal, match=r"expected --clip\.kind to be one of clip, gouk, miyato, got 'scissors'"):
+        parse(Train, "train", ["--clip.kind", "scissors"])
+    with pytest.raises(Refusal, match=r"got --lr\.kind x"):
+        parse(Train, "train", ["--lr.kind", "x"])

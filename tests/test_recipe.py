@@ -14,6 +14,7 @@ from unteach.models import Blueprint, build
 from unteach.models.masks import keep_pruned, masks_of, set_masks
 from unteach.prune import Prune, Snapshot, prune_and_rewind, smallest
 from unteach.recipe import Recipe
+from unteach.spectral import Clip, Gouk, Lanczos, Miyato, layers_of
 from unteach.store import fingerprint
 from unteach.trades import Trades, divergence
 from unteach.train import Sgd, Source, fit
@@ -30,6 +31,20 @@ def exact(scratch: Path | None = None) -> Engine:
     return Engine(precision="fp32", scratch=scratch)
 
 
+def struck(engine: Engine, after: int) -> Engine:
+    """An engine whose training breaks off when this many epochs have been told."""
+    told = 0
+
+    def emit(kind: str, **_: object) -> None:
+        nonlocal told
+        told += kind == "epoch"
+        if told == after:
+            raise RuntimeError("struck")
+
+    engine.events.emit = emit  # type: ignore[method-assign]
+    return engine
+
+
 def zeros(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: weight == 0 for name, weight in model.named_parameters() if weight.ndim == 4}
 
@@ -40,6 +55,7 @@ def zeros(model: torch.nn.Module) -> dict[str, torch.Tensor]:
         Recipe(optim=OPTIM),
         Recipe(optim=OPTIM, augment=Augment(crop=2), smoothing=0.1),
         Recipe(optim=OPTIM, prune=Prune(share=0.5, rewind=2), trades=Trades(steps=2)),
+        *(Recipe(optim=OPTIM, clip=kind(target=0.7)) for kind in (Clip, Gouk, Miyato)),
     ],
 )
 def test_a_recipe_comes_back_from_its_json(recipe: Recipe) -> None:
@@ -144,25 +160,34 @@ def test_sparse_training_goes_on_after_an_interruption(stop: int, tmp_path: Path
     whole = network()
     recipe(whole, data, seed=1, engine=exact(tmp_path / "whole"))
 
-    class StopError(Exception):
-        pass
-
-    engine, epochs = exact(tmp_path / "cut"), 0
-
-    def emit(kind: str, **_: object) -> None:
-        nonlocal epochs
-        epochs += kind == "epoch"
-        if epochs == stop:
-            raise StopError
-
-    emit_before = engine.events.emit
-    engine.events.emit = emit  # type: ignore[method-assign]
     cut = network()
-    with pytest.raises(StopError):
-        recipe(cut, data, seed=1, engine=engine)
-    engine.events.emit = emit_before  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="struck"):
+        recipe(cut, data, seed=1, engine=struck(exact(tmp_path / "cut"), after=stop))
     again = network()
-    recipe(again, data, seed=1, engine=engine)
+    recipe(again, data, seed=1, engine=exact(tmp_path / "cut"))
+    assert fingerprint(again) == fingerprint(whole)
+
+
+def test_a_clipped_training_ends_within_its_target_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    data, recipe = blobs(48), Recipe(optim=Sgd(lr=0.1, epochs=4, batch=16), clip=Clip(target=0.9, every=2))
+    whole, free = network(), network()
+    recipe(whole, data, seed=1, engine=exact())
+    Recipe(optim=recipe.optim)(free, data, seed=1, engine=exact())
+    norms = [
+        [
+            float(Lanczos()(layer.map(), torch.Generator().manual_seed(0)).values[0])
+            for layer in layers_of(model, (1, 8, 8))
+            if layer.kind in ("convolution", "dense")
+        ]
+        for model in (whole, free)
+    ]
+    assert max(norms[0]) <= 0.9 * 1.001
+    assert max(norms[1]) > 1
+    cut = network()
+    with pytest.raises(RuntimeError, match="struck"):
+        recipe(cut, data, seed=1, engine=struck(exact(tmp_path), after=2))
+    again = network()
+    recipe(again, data, seed=1, engine=exact(tmp_path))
     assert fingerprint(again) == fingerprint(whole)
 
 

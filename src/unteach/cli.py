@@ -65,10 +65,10 @@ def parse(verb: type, name: str, arguments: list[str]) -> Any:
 
     from jsonargparse import ArgumentParser
 
-    from unteach.settings_to_flags import add_settings, chosen, config_first, instance_with, settings_from
+    from unteach.settings_to_flags import add_settings, chosen, config_first, instance_with, settings_from, spelled_out
     from unteach.types import Refusal
 
-    arguments = config_first(arguments)
+    arguments = config_first(spelled_out(arguments))
     default = instance_with(verb(), chosen(arguments))
     # No abbreviations: --meth would be taken for --method, but only after the method's flags are settled.
     about = (verb.__doc__ or "").strip()

@@ -9,10 +9,12 @@ import torch
 
 from unteach.data.augment import LATER, Augment
 from unteach.engine import Engine
+from unteach.models.masks import masks_of
 from unteach.prune import Prune, Snapshot, prune_and_rewind
-from unteach.store import record
+from unteach.spectral import Clip, Clipper, Gouk, Miyato
+from unteach.store import record, restored
 from unteach.trades import Trades
-from unteach.train import Batch, Loss, Sgd, Source, fit
+from unteach.train import Batch, Loss, Sgd, Source, Stateful, fit
 from unteach.types import Examples, Refusal, Task
 
 
@@ -28,6 +30,8 @@ class Recipe:
     """Label smoothing: the share of each label that is spread over all classes, 0 to below 1."""
     trades: Trades | None = field(default=None, metadata=LATER)
     """Adversarial training, so that the answer holds all over a small ball around each image."""
+    clip: Clip | Gouk | Miyato | None = field(default=None, metadata=LATER)
+    """Smooth training: hold the norm of every convolution and dense layer; clip and a number alone set the target."""
     prune: Prune | None = field(default=None, metadata=LATER)
     """Sparse training: prune the smallest convolution weights once, wind back and train again."""
 
@@ -47,9 +51,7 @@ class Recipe:
     @staticmethod
     def from_json(values: dict[str, Any]) -> Recipe:
         """The recipe that ``as_json`` told."""
-        kinds = {"optim": Sgd, "augment": Augment, "trades": Trades, "prune": Prune}
-        made = {name: kinds[name](**value) if name in kinds and value else value for name, value in values.items()}
-        return Recipe(**made)
+        return restored(Recipe, values)
 
     @property
     def cost(self) -> float:
@@ -63,36 +65,46 @@ class Recipe:
     ) -> list[dict[str, float]]:
         """Train a network in place on these examples; returns the log of ``fit``."""
         loss, sources = self._loss(examples.task), [Source(examples, self.augment)]
-        identity = repr((self.smoothing, self.trades)) if loss else ""
+        identity = repr((self.smoothing, self.trades, self.clip)) if loss or self.clip else ""
+
+        def run(what: str, watch: Snapshot | None, carry: dict[str, Stateful], begin: int) -> list[dict[str, float]]:
+            clipper = self._clipper(model, examples, seed)
+
+            def after(network: torch.nn.Module) -> None:
+                if clipper is not None:
+                    clipper(network)
+                if watch is not None:
+                    watch(network)
+
+            log = fit(
+                model,
+                sources,
+                self.optim,
+                seed=seed,
+                engine=engine,
+                loss=loss,
+                after_step=after,
+                carry={**carry, **({"clipper": clipper} if clipper is not None else {})},
+                begin=begin,
+                identity=identity,
+                label=what,
+            )
+            if clipper is not None:
+                clipper.settle()
+            return log
+
         if self.prune is None:
-            return fit(model, sources, self.optim, seed=seed, engine=engine, loss=loss, identity=identity, label=label)
+            return run(label, None, {}, 0)
         steps = max(1, -(-len(examples) // self.optim.batch))
         early = Snapshot(self.prune.rewind * steps)
-        dense = fit(
-            model,
-            sources,
-            self.optim,
-            seed=seed,
-            engine=engine,
-            loss=loss,
-            identity=identity,
-            after_step=early,
-            carry={"early": early},
-            label=f"{label}, dense",
-        )
+        dense = run(f"{label}, dense", early, {"early": early}, 0)
         prune_and_rewind(model, self.prune.share, early.taken)
-        again = fit(
-            model,
-            sources,
-            self.optim,
-            seed=seed,
-            engine=engine,
-            loss=loss,
-            identity=identity,
-            begin=self.prune.rewind,
-            label=f"{label}, sparse",
-        )
-        return dense + again
+        return dense + run(f"{label}, sparse", None, {}, self.prune.rewind)
+
+    def _clipper(self, model: torch.nn.Module, examples: Examples, seed: int) -> Clipper | None:
+        if self.clip is None:
+            return None
+        return Clipper(self.clip, model, examples.inputs.shape[1:], seed=seed, masks=masks_of(model))
 
     def _loss(self, task: Task) -> Loss | None:
         trades, smoothing = self.trades, self.smoothing

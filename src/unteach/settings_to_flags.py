@@ -9,6 +9,7 @@ from typing import Any
 from unteach.store import choices
 from unteach.types import Method, Refusal
 
+SHORT = {"--clip": "--clip.target", "--prune": "--prune.share"}
 FLAT = ("source", "training", "output", "machine", "method")  # fields whose own fields are flags without a prefix
 
 
@@ -30,7 +31,7 @@ def add_settings(parser: Any, instance: Any, prefix: str = "", unset: bool = Fal
         elif options:
             if len(options) > 1:
                 kinds = ", ".join(_kind(option) for option in options)
-                kind = _kind(type(value))
+                kind = _kind(type(value)) if value is not None else None
                 parser.add_argument(
                     _flag(f"{key}.kind"), type=str, default=kind, help=f"{documents.get(name)} ({kinds})"
                 )
@@ -81,6 +82,11 @@ def chosen(arguments: list[str]) -> dict[str, str]:
         elif flag.startswith("--") and (key == "method" or key.endswith(".kind")):
             found[key] = value
     return found
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """The same arguments with ``--clip 1.0`` written as ``--clip.target 1.0``, and so on for the other short forms."""
+    return [SHORT.get(flag, flag) + equals + value for flag, equals, value in (a.partition("=") for a in arguments)]
 
 
 def config_first(arguments: list[str]) -> list[str]:

@@ -7,8 +7,18 @@ from unteach.verbs.demo import Demo
 from unteach.verbs.forget import Forget
 from unteach.verbs.listing import List
 from unteach.verbs.report import Report
+from unteach.verbs.spectrum import ClipCheckpoint, Spectrum
 from unteach.verbs.train import Train
 
-VERBS = {"train": Train, "forget": Forget, "audit": AuditRun, "report": Report, "demo": Demo, "list": List}
+VERBS = {
+    "train": Train,
+    "forget": Forget,
+    "audit": AuditRun,
+    "report": Report,
+    "spectrum": Spectrum,
+    "clip": ClipCheckpoint,
+    "demo": Demo,
+    "list": List,
+}
 
-__all__ = ["VERBS", "AuditRun", "Demo", "Forget", "List", "Report", "Train"]
+__all__ = ["VERBS", "AuditRun", "ClipCheckpoint", "Demo", "Forget", "List", "Report", "Spectrum", "Train"]

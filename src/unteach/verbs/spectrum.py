@@ -12,7 +12,7 @@ import torch
 from unteach.checkpoint import Checkpoint, check_data, load, save
 from unteach.engine import Engine
 from unteach.models.masks import masks_of
-from unteach.spectral import Clip, Lanczos, Layer, layers_of, lipschitz, reshaped_norm, spectrum
+from unteach.spectral import Clip, Lanczos, Layer, layers_of, reshaped_norm, spectrum
 from unteach.store import load_tensors, write_json
 from unteach.types import Examples, Refusal
 from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
@@ -38,13 +38,15 @@ class Spectrum:
     top: int = 5
     """Singular values to show of every layer, at least 1."""
     whole: bool = False
-    """Whether every singular value is computed where the map is small enough (4096 inputs or outputs), for --out."""
+    """Whether every singular value is computed where the map is small enough (4096 inputs or outputs), into the JSON file."""
     out: Path | None = None
     """JSON file for the table; left out, it is only shown."""
     machine: Machine = field(default_factory=Machine)
 
     def __call__(self) -> int:
-        search = Lanczos(k=self.top, tolerance=1e-3)
+        if self.top < 1:
+            raise Refusal(f"expected --top to be at least 1, got {self.top}; 5 shows the five largest")
+        search = Lanczos(k=self.top)
         examples = self.source.load().train if self.source.data else told_examples(self.checkpoint)
         found = load(self.checkpoint, data=examples, model=self.model, arguments=self.model_args)
         with self.machine.engine(None, False) as engine:
@@ -95,7 +97,7 @@ class ClipCheckpoint:
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
             folder = self.output.open(plain(self))
             network = engine.place(old.model)
-            search = Lanczos(k=5, tolerance=1e-3)
+            search = Lanczos(k=5)
             tables = {"before": describe(network, shape, search)}
             accuracies = [_accuracy(network, data.test, engine)] if data else []
             start = time.perf_counter()
@@ -130,6 +132,8 @@ class ClipCheckpoint:
 
 def describe(model: torch.nn.Module, shape: tuple[int, ...], search: Lanczos, whole: bool = False) -> dict[str, Any]:
     """Every linear layer with its largest singular values, and the bound on the whole network, as plain values."""
+    from unteach.spectral.lipschitz import lipschitz
+
     rng = torch.Generator().manual_seed(0)
     bound = lipschitz(model, shape)
     rows = [_row(layer, search, rng, whole) for layer in layers_of(model, shape)]
