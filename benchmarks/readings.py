@@ -24,7 +24,7 @@ def readings(file: Path, data: DataSet, ids: list[str]) -> dict[str, float | Non
     unseen = np.arange(len(names)) >= len(names) - len(data.test)
     forgotten = np.isin(names, ids) & ~unseen
     losses = data.train.task.loss(judged, labels).numpy()
-    score = forgetting_score(losses[forgotten], losses[unseen]) if forgotten.sum() >= 10 else None
+    score = forgetting_score(losses[forgotten], losses[unseen], balanced=True) if forgotten.sum() >= 10 else None
     utility = float(data.train.task.correct(judged, labels)[torch.from_numpy(unseen)].mean())
     found: dict[str, float | None] = {"F score": score, "NoMUS": None if score is None else nomus(utility, score)}
     gone = sorted(set(labels[torch.from_numpy(forgotten)].tolist())) if labels.ndim == 1 else []

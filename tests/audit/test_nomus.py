@@ -51,6 +51,13 @@ def test_too_many_forget_losses_are_cut_and_a_constant_scores_zero() -> None:
     assert forgetting_score(many, rng.exponential(size=500)) < 0.06, "uncut, the larger class alone would give 0.39"
 
 
+def test_fewer_forget_than_unseen_losses_score_for_their_number_unless_balanced() -> None:
+    rng = np.random.default_rng(0)
+    forget, unseen = rng.exponential(size=400), rng.exponential(size=1600)
+    assert forgetting_score(forget, unseen) == pytest.approx(0.3, abs=0.01)
+    assert forgetting_score(forget, unseen, balanced=True) < 0.08
+
+
 def test_too_few_are_refused() -> None:
     with pytest.raises(Refusal, match="at least 10"):
         forgetting_score(np.ones(9), np.ones(50))
