@@ -62,6 +62,21 @@ def test_a_recipe_comes_back_from_its_json(recipe: Recipe) -> None:
     assert Recipe.from_json(recipe.as_json()) == recipe
 
 
+def test_settings_of_any_kind_come_back_from_their_record() -> None:
+    import json
+
+    from unteach.attacks import Fgsm, Schedule
+    from unteach.methods import Amun, Retrain
+    from unteach.store import record, restored
+
+    for settings in (
+        Amun(attack=Schedule(restart=True), stored=Path("a/b.safetensors"), saliency=0.3),
+        Amun(attack=Fgsm(), augment=Augment(flip=True)),
+        Retrain(training=Recipe(clip=Miyato(target=2.0))),
+    ):
+        assert restored(type(settings), json.loads(json.dumps(record(settings), default=str))) == settings
+
+
 def test_what_is_off_is_not_told() -> None:
     """Models that were trained before these settings came are found again under their old key."""
     assert set(Recipe().as_json()) == {"optim", "augment"}

@@ -205,6 +205,8 @@ def restored(kind: type[T], values: Mapping[str, Any]) -> T:
             made[name] = restored(chosen, told)
         elif isinstance(value, list):
             made[name] = tuple(value)
+        elif isinstance(value, str) and Path in (hints[name], *get_args(hints[name])):
+            made[name] = Path(value)
     return kind(**made)
 
 

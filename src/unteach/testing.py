@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 
 import torch
 
 from unteach.engine import Engine
-from unteach.store import fingerprint
+from unteach.store import fingerprint, record, restored
 from unteach.types import Method, Split
 
 
@@ -38,7 +37,7 @@ def check_method(method: Method, model: torch.nn.Module, split: Split) -> torch.
     assert not any(module.training for module in new.modules()), "the new model must be in eval mode"
     assert fingerprint(made[0]) == fingerprint(made[1]), "the same seed must give the same bytes"
     assert set(method.needs) <= {"retain", "validation", "class", "convolutions"}, f"unknown needs: {method.needs}"
-    settings = dataclasses.asdict(method)  # type: ignore[call-overload]
-    assert json.loads(json.dumps(settings, default=str)) is not None, "settings must be JSON"
+    told = json.loads(json.dumps(record(method), default=str))
+    assert restored(type(method), told) == method, "settings must come back from their JSON"
     assert copy.deepcopy(method) == method, "settings must compare by value"
     return new

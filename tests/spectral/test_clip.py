@@ -128,10 +128,6 @@ def test_a_training_stays_near_the_target_and_ends_under_it() -> None:
     assert list(model.state_dict()) == list(free.state_dict())
     right = (Engine(precision="fp32").logits(model, DATA.inputs).argmax(1) == DATA.labels).float().mean()
     assert right > 0.9
-    again, other = trained(Clip())
-    assert other is not None
-    other.settle()
-    assert fingerprint(again) == fingerprint(model), "same seed, same bytes"
 
 
 def test_gradients_flags_layout_and_random_state_are_left_alone() -> None:
@@ -170,7 +166,7 @@ def test_forwards_between_two_steps_do_not_matter() -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("bound", [Clip(), Clip(pairs=True, every=3), Gouk(every=2), Miyato()])
+@pytest.mark.parametrize("bound", [Clip(every=3), Miyato()])
 def test_a_stopped_training_goes_on_to_the_same_bytes(bound: Bound, tmp_path: Path) -> None:
     whole, _ = trained(bound)
     for cut in (True, False):

@@ -11,8 +11,9 @@ def forgetting_score(forget: np.ndarray, unseen: np.ndarray, *, balanced: bool =
     """|M − ½|, M the accuracy of a logistic regression that tells forget from unseen losses; 0 best, ½ worst.
 
     ``forget``, ``unseen``: losses under evaluation transforms, each of shape ``n``. Forget losses beyond the number of unseen
-    ones are dropped at random (NumPy seed 42). Fewer forget losses than unseen ones stay as they are in the benchmark, and
-    then the more frequent answer alone scores (32 against 125: 0.31); ``balanced`` drops unseen losses as well. M is the mean over ten stratified shuffle splits, a tenth held out.
+    ones are dropped at random (NumPy seed 42). Fewer forget than unseen losses stay as they are in the benchmark, and then
+    the more frequent answer alone scores (32 against 125: 0.31); ``balanced`` drops unseen losses as well. M is the mean
+    over ten stratified shuffle splits, a tenth held out.
     With equal distributions of 1,500 each it is about 0.011, so smaller differences mean nothing; it only sees a shift, and
     its ideal is ½, not the retrained model's M. Raises: Refusal for fewer than ten losses on a side.
     *Source:* Choi & Na, 2023, arXiv 2311.02240, and its public code. *Departs:* nowhere known.
@@ -27,7 +28,7 @@ def forgetting_score(forget: np.ndarray, unseen: np.ndarray, *, balanced: bool =
     if len(forget) > len(unseen):
         forget = np.random.RandomState(42).permutation(forget)[: len(unseen)]
     if balanced and len(unseen) > len(forget):
-        unseen = np.random.RandomState(42).permutation(unseen)[: len(forget)]  # noqa: NPY002 - as above
+        unseen = np.random.RandomState(42).permutation(unseen)[: len(forget)]
     losses = np.concatenate((unseen, forget))[:, None].astype(np.float64)
     member = np.repeat([0, 1], [len(unseen), len(forget)])
     splits = StratifiedShuffleSplit(n_splits=10, random_state=0)
