@@ -130,8 +130,8 @@ def _unlearned(
     settings = json.loads(json.dumps(record(method), default=str))
     key = digest_of([original.fingerprint, type(method).__name__, settings, ids, seed])
     if "stored" in names:
-        kind = type(getattr(method, "attack")).__name__.lower()  # noqa: B009
-        method = replace(method, stored=folder / f"adversarial-{kind}-{seed}.safetensors")  # type: ignore[type-var]
+        kind = type(getattr(method, "attack", method)).__name__.lower()
+        method = replace(method, stored=folder / f"stored-{kind}-{seed}.safetensors")  # type: ignore[type-var]
     if not (path.is_file() and load_tensors(path)[1]["made_by"].get("key") == key):
         import time
 

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field, replace
 
 from unteach.attacks import Schedule
 from unteach.data.augment import Augment
-from unteach.methods import Amun, Aru, FineTune, GradientAscent, NegGradPlus, RandomLabel, Trw
+from unteach.methods import Amun, Aru, Dau, FineTune, GradientAscent, NegGradPlus, RandomLabel, Trw
+from unteach.methods.amun import NEIGHBOURS
+from unteach.prune import Prune
 from unteach.recipe import Recipe
+from unteach.sensitivity import Sensitivity
+from unteach.spectral import Clip
 from unteach.train import Sgd
 from unteach.types import Method
 
@@ -52,6 +56,11 @@ def methods(epochs: int, batch: int = 128, augment: Augment | None = None, rate:
     }
 
 
+def some(every: dict[str, Method], *names: str) -> dict[str, Method]:
+    """These rows only."""
+    return {name: every[name] for name in names}
+
+
 def aru_readings(epochs: int, batch: int, augment: Augment | None = None) -> dict[str, Method]:
     """ARU in every reading of its text: which half is reset, by which noise, and to what."""
     optim = Sgd(lr=0.01, epochs=epochs, batch=batch, schedule=f"step:{max(1, epochs // 2)}", weight_decay=0.0)
@@ -82,6 +91,31 @@ def class_methods(epochs: int, augment: Augment | None = None) -> dict[str, Meth
     }
 
 
+def amun_sets(epochs: int) -> dict[str, Method]:
+    """AMUN's Figure 1: what stands for the adversarial examples, beside all data, the forget set, or nothing."""
+    optim = Sgd(lr=0.01, epochs=epochs, batch=128, schedule="step:5")
+    panels = {"D": (True, True), "D_F": (False, True), "alone": (False, False)}
+    return {
+        f"{kind} + {panel}": Amun(
+            optim=optim if panel != "D" else replace(optim, epochs=5, schedule="step:2"),
+            use_retain=retain,
+            use_forget=forget,
+            neighbours=kind,
+        )
+        for panel, (retain, forget) in panels.items()
+        for kind in NEIGHBOURS
+    }
+
+
+def dau_methods(draws: int, pretraining: int, augment: Augment | None = None, **changes: float) -> dict[str, Method]:
+    """DAU beside fine-tuning of the same steps."""
+    dau = replace(
+        Dau(augment=augment, pretraining=pretraining, sensitivity=Sensitivity(draws=draws, chunk=draws)),
+        **changes,  # type: ignore[arg-type]
+    )
+    return {"finetune, same steps": FineTune(optim=dau.optim, augment=augment), "dau": dau}
+
+
 FASHION_CLASSES = (0, 4, 7)  # T-shirt/top, coat, sneaker: with one near neighbour, two, and one
 
 FASHION = Protocol(
@@ -101,11 +135,7 @@ CIFAR = Protocol(
     ids="random:0.1",
     seeds=(0,),
     references=2,
-    methods={
-        name: method
-        for name, method in methods(5, augment=Augment(crop=4, flip=True)).items()
-        if name in ("finetune", "amun", "amun-adv-only")
-    },
+    methods=some(methods(5, augment=Augment(crop=4, flip=True)), "finetune", "amun", "amun-adv-only"),
 )
 FACES = Protocol(
     data="cmu-faces:size=64",
@@ -115,6 +145,18 @@ FACES = Protocol(
     ids="group:an2i",
     seeds=(0, 1, 2, 3, 4),
     methods=methods(5, batch=32, rate=0.05),
+)
+# AMUN's own recipe and DAU's; they need a GPU (200 and 182 epochs of ResNet-18, resumable epoch by epoch).
+RESNET = replace(
+    CIFAR,
+    model="resnet18-amun",
+    recipe=Recipe(optim=Sgd(lr=0.1, epochs=200, batch=128, schedule="step:40"), augment=Augment(crop=4, flip=True)),
+    seeds=(0, 1, 2),
+    references=3,
+    methods=methods(10, augment=Augment(crop=4, flip=True)),
+)
+DAU_RECIPE = Recipe(
+    optim=Sgd(lr=0.1, epochs=182, batch=256, schedule="multistep:91,136"), augment=Augment(crop=4, flip=True)
 )
 PROTOCOLS = {
     "fashion-random10": FASHION,
@@ -127,16 +169,52 @@ PROTOCOLS = {
         methods=methods(2, augment=Augment(crop=2, flip=True)),
     ),
     "cifar-random10": CIFAR,
-    # AMUN's own recipe; needs a GPU (200 epochs of ResNet-18, resumable epoch by epoch).
-    "cifar-resnet18-random10": replace(
-        CIFAR,
-        model="resnet18-amun",
-        recipe=Recipe(optim=Sgd(lr=0.1, epochs=200, batch=128, schedule="step:40"), augment=Augment(crop=4, flip=True)),
-        seeds=(0, 1, 2),
-        references=3,
-        methods=methods(10, augment=Augment(crop=4, flip=True)),
+    "cifar-resnet18-random10": RESNET,
+    # The papers' own networks and recipes, for a GPU.
+    "cifar-resnet18-aru": replace(RESNET, methods=aru_readings(10, 64, RESNET.recipe.augment)),
+    "cifar-resnet18-class3": replace(RESNET, ids="class:3", methods=class_methods(10, RESNET.recipe.augment)),
+    "cifar-resnet18-smooth": replace(
+        RESNET,
+        recipe=replace(RESNET.recipe, clip=Clip()),
+        methods=some(methods(10, augment=RESNET.recipe.augment), "finetune", "amun", "amun-adv-only"),
+    ),
+    "cifar-resnet18-dau": replace(
+        RESNET,
+        validation="random:0.1",
+        recipe=DAU_RECIPE,
+        methods=dau_methods(draws=10, pretraining=1000, augment=DAU_RECIPE.augment),
+    ),
+    "cifar-resnet18-dau-sparse": replace(
+        RESNET,
+        validation="random:0.1",
+        recipe=replace(DAU_RECIPE, prune=Prune(share=0.95, rewind=8)),
+        methods=dau_methods(draws=10, pretraining=1000, augment=DAU_RECIPE.augment),
     ),
     "faces-person": FACES,
+    "fashion-amun-sets": replace(FASHION, methods=amun_sets(20)),
+    "fashion-smooth": replace(
+        FASHION,
+        recipe=replace(FASHION.recipe, clip=Clip()),
+        methods=some(methods(4), "finetune", "amun", "amun-adv-only"),
+    ),
+    **{
+        f"fashion-dau-{request}{'-sparse' if prune else ''}": replace(
+            FASHION,
+            ids=ids,
+            validation="random:0.1",
+            recipe=replace(FASHION.recipe, prune=prune),
+            methods=dau_methods(draws=2, pretraining=300),
+        )
+        for request, ids in (("random10", "random:0.1"), ("class4", "class:4"))
+        for prune in (None, Prune(share=0.95, rewind=1))
+    },
+    "cifar-aru": replace(CIFAR, seeds=(0, 1, 2), methods=aru_readings(6, 64, CIFAR.recipe.augment)),
+    **{
+        f"cifar-class{number}": replace(
+            CIFAR, seeds=(0, 1, 2), references=3, ids=f"class:{number}", methods=class_methods(3, CIFAR.recipe.augment)
+        )
+        for number in (3, 5, 8)
+    },
     "faces-aru": replace(FACES, methods=aru_readings(15, batch=32)),
     **{
         f"fashion-class{number}": replace(FASHION, ids=f"class:{number}", methods=class_methods(3))
