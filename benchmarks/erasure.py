@@ -43,8 +43,8 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
     data = load_data(protocol.data, task=protocol.task)
     folder.mkdir(parents=True, exist_ok=True)
     engine = Engine(events=Events(folder / "events.jsonl", _tell))
-    ids = tuple(forget_ids(protocol.ids, data.train, protocol.request_seed))
     held = tuple(forget_ids(protocol.validation, data.train, 0)) if protocol.validation else ()
+    ids = tuple(forget_ids(protocol.ids, data.train, protocol.request_seed, held))
     originals = {seed: _trained(protocol, data, seed, (), held, folder.parent, engine) for seed in protocol.seeds}
     many = protocol.references or len(protocol.seeds)
     retrained = [_trained(protocol, data, number, ids, held, folder, engine) for number in range(many)]

@@ -81,8 +81,7 @@ def _splits(data: Examples, requests: Sequence[str | Sequence[str]], seed: int) 
     left, gone = data, set[str]()
     for number, request in enumerate(requests):
         if isinstance(request, str):
-            drawn = request.partition(":")[0] in ("random", "class", "group")
-            ids = forget_ids(request, left if drawn else data, seed + number)
+            ids = forget_ids(request, data, seed + number, gone)
         else:
             ids = [str(name) for name in request]
         if again := sorted(gone & set(ids)):

@@ -48,6 +48,46 @@ def test_no_model_of_a_request_sees_validation_data(held: Path, run: Callable[..
     assert read_json(out / "findings.json")["request"]["retain"] == len(train) - len(kept_back) - 30
 
 
+@pytest.mark.parametrize("asked", ["random:0.1", "class:3"])
+def test_what_a_model_never_saw_is_not_drawn(asked: str, held: Path, run: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = (
+        "forget",
+        "--checkpoint",
+        held,
+        "--data",
+        "digits",
+        "--ids",
+        asked,
+        "--method",
+        "finetune",
+        "--references",
+        "0",
+    )
+    assert run(*command, "--optim.epochs", "1", "--out", out, "--device", "cpu").code == 0
+    drawn, kept_back = set((out / "forget.txt").read_text().split()), set(story(held)["validation"])
+    train = load_data("digits").train
+    assert not drawn & kept_back
+    if asked == "class:3":
+        alike = set(train.ids[(train.labels == 3).numpy()].tolist())
+        assert drawn == alike - kept_back
+    else:
+        assert len(drawn) == round(0.1 * (len(train) - len(kept_back)))
+    again = (
+        "forget",
+        "--checkpoint",
+        out / "model.safetensors",
+        *command[3:],
+        "--optim.epochs",
+        "1",
+        "--device",
+        "cpu",
+    )
+    if asked == "random:0.1":
+        assert run(*again, "--out", tmp_path / "again").code == 0
+        assert not set((tmp_path / "again" / "forget.txt").read_text().split()) & (drawn | kept_back)
+
+
 def test_validation_data_must_be_unseen(held: Path, run: Callable[..., Any], tmp_path: Path) -> None:
     kept_back = story(held)["validation"]
     ids = [name for name in load_data("digits").train.ids.tolist() if name not in kept_back]

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,17 @@ from unteach.types import Examples, MultiLabel, Refusal, Split
 FORMS = "a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME"
 
 
-def forget_ids(spec: str, train: Examples, rng_seed: int) -> list[str]:
+def forget_ids(spec: str, train: Examples, rng_seed: int, unseen: Collection[str] = ()) -> list[str]:
     """The ids that a request names: in the order of a file, else in the order of the data.
 
     ``random:0.1`` draws that share, ``random:100`` that many, without repetition and always the same for one seed;
-    ``class:3``, ``class:NAME`` and ``group:NAME`` take several joined by commas. Raises: Refusal for requests that name
+    ``class:3``, ``class:NAME`` and ``group:NAME`` take several joined by commas. These are drawn from what is not ``unseen``:
+    what a model never saw or already forgot, it can't forget. Raises: Refusal for requests that name
     nothing, everything, something unknown or something twice.
     """
     kind, colon, rest = spec.partition(":")
+    if unseen and colon and kind in ("random", "class", "group"):
+        return forget_ids(spec, train.take(~np.isin(train.ids, np.asarray(sorted(unseen)))), rng_seed)
     if colon and kind == "random":
         rows = _random(rest, len(train), rng_seed)
     elif colon and kind == "class":

@@ -28,13 +28,14 @@ class Clip:
     With ``pairs`` a convolution with the batch norm right after it is clipped as one map as well, by the weight of the batch
     norm: that undoes any scale of the convolution. Batch norm alone, or behind a pool, is not clipped, nor are layers whose
     weight isn't trained.
-    *Source:* Ebrahimpour-Boroojeny, Telgarsky, Sundaram, FastClip, AISTATS 2024, PMLR 238, section 4.
-    *Departs:* several directions often, with one gradient step, where the paper has one direction, 1 or 5 steps and every 50
-    or 100 steps, which left norms of 2 to 3 at the end of a short training; the loss summed in full and its step divided by the
-    curvature along it, which is 1 for a dense layer (there it is the paper's step, and a convolution, where the authors'
-    code divides by the output's width, can't overshoot); no shift in the power iteration and no fresh start after a clip; in
-    a pair the batch norm moves, not the convolution; values below the target are raised only with ``exact``, the default of
-    the authors' code for convolutions; outside the forward pass, on the network itself.
+    *Source:* Ebrahimpour Boroojeny, Telgarsky, Sundaram, Spectrum Extraction and Clipping for Implicitly Linear Layers,
+    AISTATS 2024, arXiv 2402.16017 (FastClip), and its public code.
+    *Departs:* several directions and often, one gradient step each time, where the code has one direction, 1 or 5 steps,
+    every 50 or 100 steps of training (every 50 left norms of 2 to 3 after three short epochs); the loss summed in full and its
+    step divided by the curvature along it, which is 1 for a dense layer, so that it is the paper's step there and can't
+    overshoot on a convolution, where the code divides by the output's width; no shift in the power iteration and no fresh
+    start after a clip; in a pair the batch norm moves, not the convolution; values below the target are raised only with
+    ``exact``, the code's default for convolutions; outside the forward pass, on the network itself.
     """
 
     target: float = 1.0
@@ -57,7 +58,7 @@ class Clip:
     def __post_init__(self) -> None:
         if not (self.target > 0 and 0 < self.step < 1):
             raise Refusal(
-                f"expected target above 0 and step between 0 and 1, got {self.target} and {self.step}; 1 and 0.35 are usual"
+                f"expected target above 0 and step between 0 and 1, got {self.target} and {self.step}; 1 and 0.5 are usual"
             )
         for name in ("every", "directions", "iterations", "steps"):
             if getattr(self, name) < 1:

@@ -30,7 +30,9 @@ class LinearMap:
     Vectors are rows: ``matvec`` takes ``k × n`` and gives ``k × m``, ``rmatvec`` the other way, where ``n`` and ``m`` are the
     sizes of one input and one output. Stride, padding, groups and composition make no difference. ``calls`` counts the rows
     that went through either. The map is that of the weights as they are now: make a new one after they have moved.
-    *Source:* Ebrahimpour-Boroojeny et al., FastClip, AISTATS 2024, section 3: M is implicit in f and in autograd's gradient.
+    *Source:* Ebrahimpour Boroojeny, Telgarsky, Sundaram, Spectrum Extraction and Clipping for Implicitly Linear Layers,
+    AISTATS 2024, arXiv 2402.16017: M
+    is implicit in f and in autograd's gradient.
     """
 
     def __init__(self, module: torch.nn.Module, shape: Sequence[int]) -> None:

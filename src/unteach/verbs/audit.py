@@ -59,7 +59,8 @@ class AuditRun:
         loaded = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in everyone]
         for checkpoint in loaded:
             check_data(checkpoint, data.fingerprint)
-        ids = forget_ids(self.ids, data.train, self.seed)
+        unseen = loaded[1].provenance.trained_on.get("left_out", []) if self.original else []
+        ids = forget_ids(self.ids, data.train, self.seed, unseen)
         retrained = tuple(loaded[len(loaded) - len(self.retrained) :])
         refuse_unless_references(retrained, data, ids)
         parts = request(data, loaded[1], ids) if self.original else split(data.train, ids)

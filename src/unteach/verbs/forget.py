@@ -77,8 +77,10 @@ class Forget:
         data = self.source.load()
         original = load(self.checkpoint, data=data.train, model=self.model, arguments=self.model_args)
         check_data(original, data.fingerprint)
-        ids = forget_ids(self.ids, data.train, self.seed)
-        parts = request(data, original, ids, self._validation(data, original, ids))
+        validation = self._validation(data, original)
+        unseen = {*original.provenance.trained_on.get("left_out", []), *validation}
+        ids = forget_ids(self.ids, data.train, self.seed, unseen)
+        parts = request(data, original, ids, validation)
         refuse_unless_in_range(self.method, data)
         refuse_without_recipe(self.method, original)
         given = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained]
@@ -140,9 +142,13 @@ class Forget:
             engine.wait()
         return load(path, data=data.train, model=self.model, arguments=self.model_args)
 
-    def _validation(self, data: DataSet, original: Checkpoint, ids: list[str]) -> list[str]:
+    def _validation(self, data: DataSet, original: Checkpoint) -> list[str]:
         held: list[str] = original.provenance.trained_on.get("validation", [])
-        return forget_ids(self.validation, data.train, self.seed) if self.validation else held
+        if not self.validation:
+            return held
+        record = original.provenance.trained_on
+        seen = set(data.train.ids.tolist()) - set(record["left_out"]) if record else set()
+        return forget_ids(self.validation, data.train, self.seed, seen)
 
     def _jobs(self, data: DataSet, original: Checkpoint, parts: Split, given: int) -> dict[str, TrainingJob]:
         """File names and trainings of the references that are not given."""

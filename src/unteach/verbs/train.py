@@ -42,7 +42,7 @@ class Train:
         check_seed(self.seed)
         data = self.source.load()
         left_out = tuple(forget_ids(self.without, data.train, self.seed)) if self.without else ()
-        validation = tuple(forget_ids(self.validation, data.train, self.seed)) if self.validation else ()
+        validation = tuple(forget_ids(self.validation, data.train, self.seed, left_out)) if self.validation else ()
         refuse_if_all_is_gone(data, {*left_out, *validation})
         blueprint = Blueprint(
             name=self.model,
