@@ -68,7 +68,7 @@ def test_a_clipped_checkpoint_loads_and_is_under_the_target(case: Any, tmp_path:
     assert new.provenance.made_by["verb"] == "clip"
     assert new.provenance.made_by["settings"]["target"] == 0.9
     assert new.provenance.trained_on == old.provenance.trained_on
-    assert new.provenance.recipe == old.provenance.recipe
+    assert not new.provenance.recipe, "a training by the old recipe would not be clipped"
     tables = json.loads((out / "spectrum.json").read_text())
     tops = [
         max(row["values"][0] for row in tables[k]["layers"] if row["kind"] != "batch norm") for k in ("before", "after")

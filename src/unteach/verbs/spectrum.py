@@ -120,6 +120,7 @@ class ClipCheckpoint:
         made_by = {"verb": "clip", "settings": plain(self.clip)}
         return replace(
             old.provenance,
+            recipe={},  # who trains anew by the old recipe does not get what was clipped afterwards
             parent=parent,
             made_by=made_by,
             seed=self.seed,
