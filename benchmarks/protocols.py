@@ -12,6 +12,7 @@ from unteach.prune import Prune
 from unteach.recipe import Recipe
 from unteach.sensitivity import Sensitivity
 from unteach.spectral import Clip
+from unteach.trades import Trades
 from unteach.train import Sgd
 from unteach.types import Method
 
@@ -178,6 +179,11 @@ PROTOCOLS = {
         recipe=replace(RESNET.recipe, clip=Clip()),
         methods=some(methods(10, augment=RESNET.recipe.augment), "finetune", "amun", "amun-adv-only"),
     ),
+    "cifar-resnet18-robust": replace(
+        RESNET,
+        recipe=replace(RESNET.recipe, trades=Trades()),
+        methods=some(methods(10, augment=RESNET.recipe.augment), "finetune", "amun", "amun-adv-only"),
+    ),
     "cifar-resnet18-dau": replace(
         RESNET,
         validation="random:0.1",
@@ -195,6 +201,13 @@ PROTOCOLS = {
     "fashion-smooth": replace(
         FASHION,
         recipe=replace(FASHION.recipe, clip=Clip()),
+        methods=some(methods(4), "finetune", "amun", "amun-adv-only"),
+    ),
+    "fashion-robust": replace(
+        FASHION,
+        recipe=replace(FASHION.recipe, trades=Trades(epsilon=0.1, step=0.04, steps=4)),
+        seeds=(0,),
+        references=2,
         methods=some(methods(4), "finetune", "amun", "amun-adv-only"),
     ),
     **{

@@ -177,7 +177,7 @@ def test_list_names_everything(run: Callable[..., Any]) -> None:
     for table in (DATA, MODELS, METHODS, ATTACKS, MEMBERSHIP):
         assert set(table) <= set(said)
     for name in METHODS:
-        assert "needs:" in run("list", "--method", name).out
+        assert "the forget set" in run("list", "--method", name).out
 
 
 def test_given_references_are_used_and_missing_ones_trained(case: Any, done: Path, tmp_path: Path) -> None:
