@@ -173,6 +173,44 @@ def invent(seed: int = 0, verdict: str = "inconclusive", **means: tuple[float, f
 
 
 @pytest.fixture(scope="session")
+def class_entry_once() -> dict[str, Any]:
+    """What the audit says of one forgotten class; the references answer with Pullover, then Shirt."""
+    distance = {
+        "value": 0.31,
+        "held_out": [0.04, 0.11, 0.07, 0.09],
+        "two_sided": False,
+        "inside": False,
+        "spreads": 5.0,
+    }
+    share = {"value": 0.84, "held_out": [0.55, 0.63, 0.6, 0.58], "two_sided": True, "inside": False, "spreads": 6.0}
+    distances = ("mean_tv", "histogram_tv", "histogram_js", "image_tv", "image_js", "told_apart")
+    readings = dict.fromkeys(distances, distance) | dict.fromkeys(("neighbour_share", "largest_share"), share)
+    readings["forgotten_mass"] = {**share, "value": 0.002, "held_out": [0.001, 0.004, 0.003, 0.002], "inside": True}
+    return {
+        "class": "Coat",
+        "images": 1000,
+        "references": 4,
+        "accuracy": {"original": 0.91, "unlearned": 0.0, "retrained": 0.0, "held_out_retrained": 0.0},
+        "retained_accuracy": {"original": 0.9, "unlearned": 0.88, "retrained": 0.9, "held_out_retrained": 0.91},
+        "neighbour": "Pullover",
+        "answers": [
+            {"class": "Pullover", "unlearned": 0.88, "retrained": 0.63},
+            {"class": "Shirt", "unlearned": 0.12, "retrained": 0.37},
+        ],
+        "routing": {
+            "neighbour": 2,
+            "images": 1000,
+            "p_value": 0.2,
+            "collapsed": True,
+            "readings": readings,
+            "inside": False,
+        },
+        "mia_nn": {"neighbour": 2, "leakage": 0.25, "floor": [-0.04, 0.05, 0.01, -0.02], "inside": False},
+        "why": None,
+    }
+
+
+@pytest.fixture(scope="session")
 def invented_once() -> dict[str, Any]:
     return invent()
 
@@ -180,6 +218,17 @@ def invented_once() -> dict[str, Any]:
 @pytest.fixture
 def findings(invented_once: dict[str, Any]) -> dict[str, Any]:
     return copy.deepcopy(invented_once)
+
+
+@pytest.fixture
+def class_entry(class_entry_once: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(class_entry_once)
+
+
+@pytest.fixture
+def of_class(findings: dict[str, Any], class_entry: dict[str, Any]) -> dict[str, Any]:
+    """Findings of a request for one whole class."""
+    return {**findings, "classes": [class_entry]}
 
 
 @pytest.fixture

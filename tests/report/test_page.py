@@ -163,6 +163,15 @@ def wordy(said: str) -> dict[str, Any]:
         "method": {"name": said, "source": said, "settings": {"x" + said: {"y" + said: said}}},
         "models": {"mine" + said: {"accuracy": {"forget": 0.5}, "games": {"FT": {"s" + said: {"auc": 0.5}}}}},
         "controls": {"c" + said: {"passed": False, "sentence": said}},
+        "classes": [
+            {
+                "class": said,
+                "neighbour": said,
+                "why": said,
+                "answers": [{"class": "z" + said, "unlearned": 1.0}, {"class": said, "retrained": 1.0}],
+                "mia_nn": {"leakage": 0.1},
+            }
+        ],
         "exposed": [{"id": said, "label": said, "classname": said, "predicted": said, "score": 1.0}],
         "skipped": [{"metric": said, "reason": said}],
         "cost": {"parts": [{"what": said, "seconds": 1.0}]},

@@ -34,9 +34,9 @@ def replaced(findings: dict[str, Any], path: tuple[Any, ...], value: Any) -> dic
 
 
 @pytest.fixture(scope="module")
-def small(invented_once: dict[str, Any]) -> dict[str, Any]:
-    """The invented findings with short curves."""
-    findings = copy.deepcopy(invented_once)
+def small(invented_once: dict[str, Any], class_entry_once: dict[str, Any]) -> dict[str, Any]:
+    """The invented findings with short curves, and with a class forgotten."""
+    findings = copy.deepcopy({**invented_once, "classes": [class_entry_once]})
     for model in findings["models"].values():
         for game in model["games"].values():
             for played in game.values():
@@ -54,15 +54,23 @@ def test_any_part_may_be_junk(small: dict[str, Any], data: st.DataObject) -> Non
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_any_drawn_part_may_be_junk(small: dict[str, Any], data: st.DataObject) -> None:
-    drawn = [p for p in paths(small) if p[0] in ("models", "gaps", "tolerance")]
+    drawn = [p for p in paths(small) if p[0] in ("models", "gaps", "tolerance", "classes")]
     path = data.draw(st.sampled_from(drawn))
     assert as_html(replaced(small, path, data.draw(st.sampled_from(JUNK))))
+
+
+def test_any_part_about_a_class_may_be_junk(class_entry_once: dict[str, Any]) -> None:
+    findings = {"classes": [class_entry_once]}
+    for path in paths(findings):
+        for value in JUNK:
+            changed = replaced(findings, path, value)
+            assert as_markdown(changed)
 
 
 @pytest.mark.parametrize("part", ["models", "gaps", "controls", "exposed", "cost", "tolerance", "method", "request"])
 def test_a_missing_part_is_named_not_hidden(small: dict[str, Any], part: str) -> None:
     page = as_html({key: value for key, value in small.items() if key != part})
-    assert page.count("<h2 id=") == 12
+    assert page.count("<h2 id=") == 13
     if part in ("models", "cost"):
         assert "not measured" in page
 

@@ -1,4 +1,4 @@
-"""Signals in, findings out: membership tests, games against retrained models, controls, verdict."""
+"""Signals in, findings out: membership tests, games and class readings beside retrained models, verdict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from unteach.audit.accuracy import average_gap
 from unteach.audit.comparison import Tolerance
 from unteach.audit.findings import audit
 from unteach.audit.membership import MEMBERSHIP, MembershipTest
+from unteach.audit.mia_nn import MiaNn
 from unteach.audit.roles import Roles
+from unteach.audit.routing import neighbour_routing
 from unteach.audit.verdict import INDISTINGUISHABLE, VERDICTS
 
 __all__ = [
@@ -14,8 +16,10 @@ __all__ = [
     "MEMBERSHIP",
     "VERDICTS",
     "MembershipTest",
+    "MiaNn",
     "Roles",
     "Tolerance",
     "audit",
     "average_gap",
+    "neighbour_routing",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from unteach.audit import histograms, record, verdict
+from unteach.audit.classes import class_readings
 from unteach.audit.comparison import Tolerance
 from unteach.audit.exposure import exposure, most_exposed
 from unteach.audit.games import Pools, pools
@@ -45,7 +46,8 @@ def audit(
     """Compares an unlearned model with retrained ones and judges it; returns plain, JSON-able values.
 
     Scores every model that has a role, plays the games FT, FR and RT, measures accuracies, runs the controls,
-    judges and lists the records most exposed. ``retain``, ``forget``, ``test``: bool masks over the examples
+    judges, lists the records most exposed, and reads where the images of wholly forgotten classes go (``classes``,
+    which moves no verdict). ``retain``, ``forget``, ``test``: bool masks over the examples
     of the signals that share none; ``retain`` may be empty when it is no longer held. ``ids``: one name per
     example. ``seed`` feeds the cluster bootstrap, used only when the signals have groups. Accuracies and AUCs
     are in 0–1, gaps in points. Missing roles are told in ``skipped``. Refuses half-precision or non-finite
@@ -78,6 +80,7 @@ def audit(
         # The forgotten classes' test examples too: without them two classes would look like a constant.
         constant = verdict.constant_predictor(answers[test], signals.labels[test])
     result = verdict.judge(measured, constant, references=len(roles.retrained))
+    whole = class_readings(signals, roles, pool, readings.correct, classes)
     listed = "unlearned" in found and roles.unlearned is not None
     return {
         "verdict": result.verdict,
@@ -89,14 +92,15 @@ def audit(
         "controls": result.controls,
         "exposed": most_exposed(signals, judged["unlearned"], found["unlearned"], pool, ids, classes) if listed else [],
         "exposed_count": {name: one.count for name, one in found.items()},
-        "skipped": _skipped(roles, models),
+        "classes": whole,
+        "skipped": _skipped(roles, models, whole),
         "doubts": _doubts(pool, len(roles.retrained), classes),
         "tolerance": asdict(margin),
         "sizes": _sizes(pool, len(roles.retrained), classes),
     }
 
 
-def _skipped(roles: Roles, models: dict[str, Any]) -> list[dict[str, str]]:
+def _skipped(roles: Roles, models: dict[str, Any], whole: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Every number that could not be had, once, with its reason."""
     out = {}
     for name in ("original", "retrained", "held_out_retrained", "unlearned"):
@@ -112,6 +116,8 @@ def _skipped(roles: Roles, models: dict[str, Any]) -> list[dict[str, str]]:
             for point in played["confidence"]["tpr"]:
                 if "skipped" in point:
                     out[f"{game} TPR at {point['fpr']:.1%} FPR"] = point["skipped"]
+    if why := dict.fromkeys(one["why"] for one in whole if one["why"]):
+        out["neighbour routing and MIA-NN"] = "; ".join(why)
     return [{"metric": metric, "reason": reason} for metric, reason in sorted(out.items())]
 
 

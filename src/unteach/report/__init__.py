@@ -1,9 +1,9 @@
 """Findings → one self-contained HTML page, the same as Markdown, and canonical JSON. Only the cli imports it.
 
 ``write`` puts the files down · ``page`` fills the HTML template, ``markdown`` says the same in plain text ·
-``contents`` and ``tables`` decide what stands in both, ``compared`` sets models side by side · ``charts`` and
-``svg`` draw, ``pictures`` embeds thumbnails · ``words`` holds every fixed sentence · ``reading`` takes
-findings as they come, ``numerals`` writes numbers.
+``contents``, ``tables`` and ``classes`` decide what stands in both, ``compared`` sets models side by side ·
+``charts`` and ``svg`` draw, ``pictures`` embeds thumbnails · ``words`` holds every fixed sentence, ``glossary``
+the terms · ``reading`` takes findings as they come, ``numerals`` writes numbers.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unteach.report import contents, tables, words
+from unteach.report.classes import ForgottenClass, forgotten_classes
+from unteach.report.glossary import terms
 from unteach.report.reading import at, lines, text, why_missing
 from unteach.report.tables import Cell, Table
 
@@ -29,6 +31,7 @@ def as_markdown(findings: Mapping[str, Any]) -> str:
         "## Can an attacker tell who was forgotten?",
         *_table(tables.games_table(findings), why_missing(findings, "FT", "membership")),
         "Histograms, ROC curves and the gap chart are in report.html.",
+        *_classes(forgotten_classes(findings)),
         "## Records still most exposed",
         escaped(tables.exposed_sentence(findings)),
         *_exposed(findings),
@@ -78,7 +81,9 @@ def _tail(findings: Mapping[str, Any]) -> list[str]:
         _bullets([f"**{name}**", *(f"{escaped(key)}: {escaped(value)}" for key, value in group)])
         for name, group in contents.provenance(findings)
     ]
-    terms = tuple((Cell(t.name, "", "head"), Cell(t.what), Cell(t.direction), Cell(t.target)) for t in words.GLOSSARY)
+    explained = tuple(
+        (Cell(t.name, "", "head"), Cell(t.what), Cell(t.direction), Cell(t.target)) for t in terms(findings)
+    )
     columns = (Cell("Term"), Cell("What it is"), Cell("Better"), Cell("Target"))
     return [
         "## What was not measured",
@@ -86,7 +91,7 @@ def _tail(findings: Mapping[str, Any]) -> list[str]:
         "## Settings and fingerprints",
         *(pairs or ["Not measured: the findings hold no settings."]),
         "## Glossary",
-        *_table(Table("", columns, terms), ""),
+        *_table(Table("", columns, explained), ""),
         "## What this does not prove",
         _bullets(f"**{title}** {sentence}" for title, sentence in words.LIMITS.items()),
     ]
@@ -95,6 +100,17 @@ def _tail(findings: Mapping[str, Any]) -> list[str]:
 def _control(control: contents.Control) -> str:
     state = "not run" if control.passed is None else "passed" if control.passed else "FAILED"
     return f"**{state}**: {escaped(control.name)}. {escaped(control.sentence)}".rstrip()
+
+
+def _classes(parts: list[ForgottenClass]) -> list[str]:
+    """The section about forgotten classes; nothing where none was forgotten as a whole."""
+    blocks = ["## Where the forgotten class goes", words.CLASSES_LEAD, words.CLASSES_SOURCE] if parts else []
+    for part in parts:
+        table = _table(part.table, "") if part.table.rows else []
+        why = f"Not measured: {escaped(part.why)}." if part.why else ""
+        title = f"### “{escaped(part.name)}”" if len(parts) > 1 else ""
+        blocks += [title, escaped(part.lead), escaped(part.accuracy), *table, why]
+    return blocks
 
 
 def _exposed(findings: Mapping[str, Any]) -> list[str]:

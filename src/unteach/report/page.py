@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unteach.report import charts, contents, tables, words
+from unteach.report.classes import forgotten_classes
 from unteach.report.compared import signals
+from unteach.report.glossary import terms
 from unteach.report.pictures import as_data_uri
 from unteach.report.reading import at, lines, number, text, why_missing
 
@@ -60,10 +62,12 @@ def _contents(findings: Mapping[str, Any]) -> dict[str, Any]:
         "average": contents.average_sentence(findings),
         "models": tables.models_table(findings),
         "games": tables.games_table(findings),
+        "classes": forgotten_classes(findings),
         "exposed_sentence": tables.exposed_sentence(findings),
         "exposed": tables.exposed_table(findings),
         "cost": tables.cost_table(findings),
         "skipped": contents.skipped(findings),
+        "glossary": terms(findings),
         "provenance": contents.provenance(findings),
     }
 
