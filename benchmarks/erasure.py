@@ -65,7 +65,7 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
                 continue
             out.mkdir(exist_ok=True)
             cast = Cast(original=originals[seed], unlearned=model, retrained=targets.get(label, tuple(others)))
-            evaluate(
+            findings = evaluate(
                 data,
                 request(data, originals[seed], list(ids), held),
                 cast,
@@ -76,7 +76,7 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
                 folder=out,
                 engine=engine,
             )
-            write_json(out / "readings.json", readings(out / "signals.safetensors", data, list(ids)))
+            write_json(out / "readings.json", readings(out / "signals.safetensors", data, list(ids), findings))
             (out / "signals.safetensors").unlink()
             (out / "key").write_text(key)
 

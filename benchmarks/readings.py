@@ -3,59 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from unteach.audit.mia_nn import MiaNn
 from unteach.audit.nomus import forgetting_score, nomus
-from unteach.audit.routing import FEWEST_REFERENCES, neighbour_routing
 from unteach.data import DataSet
 from unteach.store import load_tensors
 
 
-def readings(file: Path, data: DataSet, ids: list[str]) -> dict[str, float | None]:
-    """Numbers by name, from the signals of one audit; retrained models are the references."""
+def readings(file: Path, data: DataSet, ids: list[str], findings: dict[str, Any]) -> dict[str, float | None]:
+    """Numbers by name, from the signals and the findings of one audit."""
     tensors, header = load_tensors(file)
     roles = [name.partition(":")[0] for name in header["models"]]
-    logits = tensors["logits"][:, 0]
-    labels, names = tensors["labels"], np.asarray(header["ids"])
-    judged = logits[roles.index("unlearned")]
+    judged, labels = tensors["logits"][roles.index("unlearned"), 0], tensors["labels"]
+    names = np.asarray(header["ids"])
     unseen = np.arange(len(names)) >= len(names) - len(data.test)
     forgotten = np.isin(names, ids) & ~unseen
     losses = data.train.task.loss(judged, labels).numpy()
     score = forgetting_score(losses[forgotten], losses[unseen], balanced=True) if forgotten.sum() >= 10 else None
     utility = float(data.train.task.correct(judged, labels)[torch.from_numpy(unseen)].mean())
     found: dict[str, float | None] = {"F score": score, "NoMUS": None if score is None else nomus(utility, score)}
-    gone = sorted(set(labels[torch.from_numpy(forgotten)].tolist())) if labels.ndim == 1 else []
-    kept = labels[torch.from_numpy(~forgotten & ~unseen)].tolist() if gone else []
-    if gone and not set(gone) & set(kept):
-        references = logits[[n for n, role in enumerate(roles) if "retrained" in role]]
-        found |= _classes(judged, references, labels, unseen, gone)
-    return found
+    return found | (_classes(findings["classes"][0]) if len(findings["classes"]) == 1 else {})
 
 
-def _classes(
-    judged: torch.Tensor, references: torch.Tensor, labels: torch.Tensor, unseen: np.ndarray, gone: list[int]
-) -> dict[str, float | None]:
-    of = np.isin(labels.numpy(), gone)
-    right = (judged.argmax(1) == labels).numpy()
+def _classes(entry: dict[str, Any]) -> dict[str, float | None]:
     found: dict[str, float | None] = {
-        "ACC_f": 100 * float(right[unseen & of].mean()),
-        "ACC_r": 100 * float(right[unseen & ~of].mean()),
+        "ACC_f": 100 * entry["accuracy"]["unlearned"],
+        "ACC_r": 100 * entry["retained_accuracy"]["unlearned"],
         **dict.fromkeys(("routing TV", "TV of retrains", "image TV", "routing p", "leakage")),
     }
-    if len(references) >= FEWEST_REFERENCES and len(gone) == 1:
-        f, r = judged.numpy(), references.numpy()
-        routing = neighbour_routing(f[unseen & of], r[:, unseen & of], gone)
-        rest = unseen & ~of
-        leak = MiaNn()(f[unseen & of], r[:, unseen & of], gone, retained=r[:, rest], labels=labels.numpy()[rest])
-        tv = routing.readings["mean_tv"]
+    if entry["routing"]:
+        read = entry["routing"]["readings"]
         found |= {
-            "routing TV": tv.value,
-            "TV of retrains": float(np.mean(tv.held_out)),
-            "image TV": routing.readings["image_tv"].value,
-            "routing p": routing.p_value,
-            "leakage": leak.leakage,
+            "routing TV": read["mean_tv"]["value"],
+            "TV of retrains": float(np.mean(read["mean_tv"]["held_out"])),
+            "image TV": read["image_tv"]["value"],
+            "routing p": entry["routing"]["p_value"],
         }
+    if entry["mia_nn"]:
+        found["leakage"] = entry["mia_nn"]["leakage"]
     return found
