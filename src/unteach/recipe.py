@@ -11,10 +11,11 @@ from unteach.data.augment import LATER, Augment
 from unteach.engine import Engine
 from unteach.models.masks import masks_of
 from unteach.prune import Prune, Snapshot, prune_and_rewind
+from unteach.resume import Stateful
 from unteach.spectral import Clip, Clipper, Gouk, Miyato
 from unteach.store import record, restored
 from unteach.trades import Trades
-from unteach.train import Batch, Loss, Sgd, Source, Stateful, fit
+from unteach.train import Batch, Loss, Sgd, Source, fit
 from unteach.types import Examples, Refusal, Task
 
 

@@ -6,16 +6,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from unteach.data.augment import LATER, Augment, Resident
 from unteach.engine import Engine, Stage
 from unteach.models.masks import keep_pruned
+from unteach.resume import Resume, Stateful
 from unteach.schedule import rate
-from unteach.store import fingerprint, write
+from unteach.store import fingerprint
 from unteach.types import Examples, Refusal
 
 
@@ -92,14 +92,6 @@ class Batch:
     size: int
 
 
-class Stateful(Protocol):
-    """What goes on after an interruption: networks, optimisers."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: Any) -> Any: ...
-
-
 Loss = Callable[["torch.nn.Module", Batch], "torch.Tensor"]
 
 
@@ -145,7 +137,7 @@ def fit(
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
     if identity:
         start_from["loss"] = identity
-    state = _Resume(engine.scratch and engine.scratch / f"{label.replace(' ', '-')}.resume", start_from)
+    state = Resume(engine.scratch and engine.scratch / f"{label.replace(' ', '-')}.resume", start_from)
     carried = {"optimizer": optimizer, **(carry or {})}
     log = state.load(model, carried)
     if log:
@@ -265,37 +257,3 @@ class _Endless:
             self.ahead = torch.cat((self.ahead, torch.randperm(self.count, generator=self.rng)))
         taken, self.ahead = self.ahead[:wanted], self.ahead[wanted:]
         return taken
-
-
-class _Resume:
-    """The state after the last whole epoch, in a file; nothing when there is no file to keep."""
-
-    def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
-        self.path = path
-        self.identity = repr(identity)
-
-    def load(self, model: torch.nn.Module, carried: Mapping[str, Stateful]) -> list[dict[str, float]]:
-        if self.path is None or not self.path.is_file():
-            return []
-        try:
-            saved = torch.load(self.path, weights_only=True)
-        except Exception as error:
-            raise Refusal(
-                f"expected a resumable state in {self.path}, got: {error}; delete the file to start anew"
-            ) from error
-        if saved["identity"] != self.identity:
-            return []
-        model.load_state_dict(saved["model"])
-        for name, thing in carried.items():
-            thing.load_state_dict(saved[name])
-        return list(saved["log"])
-
-    def save(self, model: torch.nn.Module, carried: Mapping[str, Stateful], log: list[dict[str, float]]) -> None:
-        if self.path is not None:
-            state = {
-                "identity": self.identity,
-                "model": model.state_dict(),
-                "log": log,
-                **{name: thing.state_dict() for name, thing in carried.items()},
-            }
-            write(self.path, lambda temporary: torch.save(state, temporary))

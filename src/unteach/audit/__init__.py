@@ -7,6 +7,7 @@ from unteach.audit.comparison import Tolerance
 from unteach.audit.findings import audit
 from unteach.audit.membership import MEMBERSHIP, MembershipTest
 from unteach.audit.mia_nn import MiaNn
+from unteach.audit.nomus import forgetting_score, nomus
 from unteach.audit.roles import Roles
 from unteach.audit.routing import neighbour_routing
 from unteach.audit.verdict import INDISTINGUISHABLE, VERDICTS
@@ -21,5 +22,7 @@ __all__ = [
     "Tolerance",
     "audit",
     "average_gap",
+    "forgetting_score",
     "neighbour_routing",
+    "nomus",
 ]

@@ -138,6 +138,8 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """½ KL(p‖m) + ½ KL(q‖m) with m = (p + q) / 2 over the last axis, in nats, 0 to ln 2."""
     from scipy.special import rel_entr
 
+    # Half of the smallest subnormal is 0, and its divergence from that infinite: such shares are none.
+    p, q = (np.where(share < np.finfo(np.float64).tiny, 0.0, share) for share in (p, q))
     middle = (p + q) / 2
     divergence: np.ndarray = (rel_entr(p, middle) + rel_entr(q, middle)).sum(-1) / 2
     return divergence

@@ -83,8 +83,7 @@ def refuse_unless_it_saw(model: Checkpoint, ids: list[str]) -> None:
 
 def refuse_unless_unseen(model: Checkpoint, validation: Sequence[str]) -> None:
     """Refuse validation data that the checkpoint says it was trained on."""
-    record = model.provenance.trained_on
-    if record and (seen := sorted(set(validation) - set(record["left_out"]))):
+    if seen := _seen(model, validation):
         raise Refusal(
             f"expected validation data that {model.path} never saw, got {len(seen)} it was trained on "
             f"(such as {seen[0]!r}); hold some out in training (unteach train --validation)"
@@ -92,12 +91,18 @@ def refuse_unless_unseen(model: Checkpoint, validation: Sequence[str]) -> None:
 
 
 def refuse_if_it_saw(model: Checkpoint, ids: list[str]) -> None:
-    record = model.provenance.trained_on
-    if record and (seen := sorted(set(ids) - set(record["left_out"]))):
+    """Refuse a reference that the checkpoint says was trained on some of the request."""
+    if seen := _seen(model, ids):
         raise Refusal(
             f"expected {model.path} to be trained without the forget set, got one trained on {len(seen)} of its ids "
             f"(such as {seen[0]!r}); give a retrained model of this request"
         )
+
+
+def _seen(model: Checkpoint, ids: Sequence[str]) -> list[str]:
+    """Those of these ids that a checkpoint says it was trained on; none when it does not say."""
+    told = model.provenance.trained_on
+    return sorted(set(ids) - set(told["left_out"])) if told else []
 
 
 def with_defaults(method: Method, data: DataSet, original: Provenance, folder: Path) -> Method:
