@@ -118,6 +118,15 @@ def dau_methods(draws: int, pretraining: int, augment: Augment | None = None, **
 
 
 FASHION_CLASSES = (0, 4, 7)  # T-shirt/top, coat, sneaker: with one near neighbour, two, and one
+CIFAR_CLASSES = (3, 5, 8)  # cat, dog, ship
+CIFAR_READINGS = (
+    "finetune, same repair",
+    "aru smallest",
+    "aru largest",
+    "aru random half",
+    "aru smallest, random noise",
+    "aru largest, random noise",
+)
 
 FASHION = Protocol(
     data="fashion-mnist",
@@ -221,12 +230,24 @@ PROTOCOLS = {
         for request, ids in (("random10", "random:0.1"), ("class4", "class:4"))
         for prune in (None, Prune(share=0.95, rewind=1))
     },
-    "cifar-aru": replace(CIFAR, seeds=(0, 1, 2), methods=aru_readings(6, 64, CIFAR.recipe.augment)),
+    # Without augmentation the network fits its training set, so that there is something to forget.
+    "cifar-aru": replace(
+        CIFAR,
+        recipe=Recipe(optim=replace(CIFAR.recipe.optim, epochs=8), augment=None),
+        seeds=(0, 1, 2),
+        references=3,
+        methods=some(aru_readings(3, 64), *CIFAR_READINGS),
+    ),
     **{
         f"cifar-class{number}": replace(
-            CIFAR, seeds=(0, 1, 2), references=3, ids=f"class:{number}", methods=class_methods(3, CIFAR.recipe.augment)
+            CIFAR,
+            recipe=replace(CIFAR.recipe, optim=replace(CIFAR.recipe.optim, epochs=6)),
+            seeds=(0, 1, 2),
+            references=3,
+            ids=f"class:{number}",
+            methods=class_methods(2, CIFAR.recipe.augment),
         )
-        for number in (3, 5, 8)
+        for number in CIFAR_CLASSES
     },
     "faces-aru": replace(FACES, methods=aru_readings(15, batch=32)),
     **{

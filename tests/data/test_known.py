@@ -102,7 +102,7 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.
 
 
 PIXELS = np.arange(60, dtype=np.uint8).reshape(5, 4, 3)
-WHOLE = gzip.compress(idx(PIXELS))
+WHOLE = gzip.compress(idx(PIXELS), mtime=0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -127,16 +127,22 @@ def test_a_changed_byte_never_changes_a_pixel(tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize(
-    "content",
+    "unpacked",
     [
-        b"",
-        b"\0\0\x08\x03 not gzipped",
-        gzip.compress(b"\0\0\x0d\x03" + struct.pack(">3I", 1, 1, 1) + b"\0"),
-        gzip.compress(idx(np.zeros((2, 2), np.uint8))),
-        gzip.compress(idx(np.zeros((2, 2, 2), np.uint8)) + b"\0"),
-        gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 2**31, 2**31)),
+        b"\0\0\x0d\x03" + struct.pack(">3I", 1, 1, 1) + b"\0",
+        idx(np.zeros((2, 2), np.uint8)),
+        idx(np.zeros((2, 2, 2), np.uint8)) + b"\0",
+        b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 2**31, 2**31),
     ],
+    ids=["reals", "two dimensions", "a byte too many", "larger than memory"],
 )
+def test_other_contents_are_no_idx(tmp_path: Path, unpacked: bytes) -> None:
+    (tmp_path / "images.gz").write_bytes(gzip.compress(unpacked))
+    with pytest.raises(Refusal):
+        read_idx(tmp_path / "images.gz", 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03 not gzipped"], ids=["empty", "not gzipped"])
 def test_other_files_are_no_idx(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "images.gz").write_bytes(content)
     with pytest.raises(Refusal):
