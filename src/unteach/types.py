@@ -217,7 +217,9 @@ class Signals:
 
     ``logits``: float32 ``models × views × examples × classes`` (views: 1 = no augmentation).
     ``labels``: as in the data. ``members``, ``forgotten``: bool ``models × examples``; forgotten ≤ members.
-    ``groups``: the independent units for intervals (person …), or None.
+    ``groups``: the independent units for intervals (person …), or None. ``references``: positions of the models that an
+    attacker would train on random halves of the data, to learn what members and others look like; never of judged ones.
+    ``logits`` may be read from disk model by model: index it by one model first (``logits[at]``), and keep few at a time.
     """
 
     models: tuple[str, ...]
@@ -226,3 +228,4 @@ class Signals:
     members: np.ndarray
     forgotten: np.ndarray
     groups: np.ndarray | None = None
+    references: tuple[int, ...] = ()
