@@ -7,22 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from unteach.audit import histograms, record, verdict
+from unteach.audit import controls, histograms, record, verdict
+from unteach.audit.alarm import OVER, UNDER
 from unteach.audit.classes import class_readings
-from unteach.audit.comparison import Tolerance
+from unteach.audit.comparison import Comparisons, Tolerance
 from unteach.audit.exposure import exposure, most_exposed
+from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.audit.games import Pools, pools
 from unteach.audit.membership import predictions
 from unteach.audit.resample import FEWEST_GROUPS
 from unteach.audit.roles import Roles, check
+from unteach.audit.standing import chance, standing_out
 from unteach.types import Refusal, Signals
 
 SUMMARIES = {
     verdict.INDISTINGUISHABLE: "On the {n:,} forgotten examples the unlearned model behaves like one "
     "retrained without them, within the stated tolerance, and both controls of the audit worked.",
-    verdict.UNDER: "The unlearned model still treats the {n:,} forgotten examples more like known ones than "
+    UNDER: "The unlearned model still treats the {n:,} forgotten examples more like known ones than "
     "a model retrained without them does.",
-    verdict.OVER: "The unlearned model does worse than one retrained without the {n:,} forgotten examples: "
+    OVER: "The unlearned model does worse than one retrained without the {n:,} forgotten examples: "
     "it was damaged, or it avoids those examples so much that this shows.",
     verdict.INCONCLUSIVE: "This audit cannot decide whether the unlearned model behaves like one "
     "retrained without the {n:,} forgotten examples; the reasons say what is missing.",
@@ -41,6 +44,7 @@ def audit(
     ids: np.ndarray,
     classes: tuple[str, ...] = (),
     tolerance: Tolerance | None = None,
+    measures: Measured = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compares an unlearned model with retrained ones and judges it; returns plain, JSON-able values.
@@ -49,8 +53,9 @@ def audit(
     judges, lists the records most exposed, and reads where the images of wholly forgotten classes go (``classes``,
     which moves no verdict). ``retain``, ``forget``, ``test``: bool masks over the examples
     of the signals that share none; ``retain`` may be empty when it is no longer held. ``ids``: one name per
-    example. ``seed`` feeds the cluster bootstrap, used only when the signals have groups. Accuracies and AUCs
-    are in 0–1, gaps in points. Missing roles are told in ``skipped``. Refuses half-precision or non-finite
+    example. ``measures``: findings that were made elsewhere, such as behavioural tests. ``seed`` feeds the cluster
+    bootstrap, used only when the signals have groups. Accuracies and AUCs are in 0–1, gaps in points. Missing roles
+    are told in ``skipped``. Refuses half-precision or non-finite
     logits and contradictory matrices.
     """
     margin = tolerance or Tolerance()
@@ -59,7 +64,8 @@ def audit(
     pool = pools(signals, retain=retain, forget=forget, test=test)
     check(signals, roles, retain, forget, test)
     parts = roles.indexes()
-    used = sorted({at for part in parts.values() for at in part})
+    alone = (roles.untrained,) if roles.untrained is not None else ()
+    used = sorted({at for part in (*parts.values(), alone) for at in part})
     readings = record.read(signals, used, test, by_class=bool(pool.forgotten_classes))
     bounds = {
         "confidence": histograms.edges(readings.scores["confidence"][used], log=False),
@@ -70,6 +76,8 @@ def audit(
     measured, found = {}, {}
     if roles.retrained:
         phi = readings.scores["confidence"]
+        if alone:
+            measured["untrained"] = record.compare(alone[0], roles.retrained, readings, pool, margin, seed)
         for name, at in judged.items():
             measured[name] = record.compare(at, roles.retrained, readings, pool, margin, seed)
             if len(pool.unseen):
@@ -78,8 +86,15 @@ def audit(
     if roles.unlearned is not None:
         answers = predictions(signals, roles.unlearned)
         # The forgotten classes' test examples too: without them two classes would look like a constant.
-        constant = verdict.constant_predictor(answers[test], signals.labels[test])
-    result = verdict.judge(measured, constant, references=len(roles.retrained))
+        constant = controls.constant_predictor(answers[test], signals.labels[test])
+    found_elsewhere = [one for one in measures if isinstance(one, Finding)]
+    result = verdict.judge(
+        measured,
+        constant,
+        references=len(roles.retrained),
+        standing=standing_out(found_elsewhere),
+        tested=sum(chance(one) is not None for one in found_elsewhere),
+    )
     whole = class_readings(signals, roles, pool, readings.correct, classes)
     listed = "unlearned" in found and roles.unlearned is not None
     return {
@@ -93,16 +108,29 @@ def audit(
         "exposed": most_exposed(signals, judged["unlearned"], found["unlearned"], pool, ids, classes) if listed else [],
         "exposed_count": {name: one.count for name, one in found.items()},
         "classes": whole,
-        "skipped": _skipped(roles, models, whole),
+        "measures": [one.as_json() for one in found_elsewhere],
+        "power": _power(measured.get("unlearned", {})),
+        "skipped": _skipped(roles, models, whole, [one for one in measures if isinstance(one, Skipped)]),
         "doubts": _doubts(pool, len(roles.retrained), classes),
         "tolerance": asdict(margin),
         "sizes": _sizes(pool, len(roles.retrained), classes),
     }
 
 
-def _skipped(roles: Roles, models: dict[str, Any], whole: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _power(unlearned: Comparisons) -> list[str]:
+    """How large a difference had to be for this audit to see it, in sentences."""
+    return [
+        f"A difference of {100 * one.detectable:.1f} points in {name} would have raised an alarm in four of five audits "
+        "like this one."
+        for name, one in unlearned.items()
+    ]
+
+
+def _skipped(
+    roles: Roles, models: dict[str, Any], whole: list[dict[str, Any]], more: list[Skipped]
+) -> list[dict[str, str]]:
     """Every number that could not be had, once, with its reason."""
-    out = {}
+    out = {one.name: one.reason for one in more}
     for name in ("original", "retrained", "held_out_retrained", "unlearned"):
         if name not in roles.indexes():
             out[f"everything about the {name} model"] = "no such model was given"

@@ -21,6 +21,8 @@ class Roles:
     """One more retrained model that is audited as if it were unlearned; never one of the references."""
     unlearned: int | None = None
     """The model to judge."""
+    untrained: int | None = None
+    """A network with fresh weights: the audit must reject it. It has no part in the tables."""
 
     def indexes(self) -> dict[str, tuple[int, ...]]:
         """Positions of every part that is there."""
@@ -41,6 +43,7 @@ def check(signals: Signals, roles: Roles, retain: np.ndarray, forget: np.ndarray
     if not parts:
         raise Refusal("expected at least one model with a role, got none; name the original or the unlearned model")
     everyone = [at for part in parts.values() for at in part]
+    everyone += [roles.untrained] if roles.untrained is not None else []
     if min(everyone) < 0 or max(everyone) >= len(signals.models):
         raise Refusal(f"expected roles within the {len(signals.models)} models, got {everyone}; count from 0")
     if roles.held_out_retrained in roles.retrained or roles.unlearned in roles.retrained:

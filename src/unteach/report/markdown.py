@@ -9,6 +9,7 @@ from typing import Any
 from unteach.report import contents, tables, words
 from unteach.report.classes import ForgottenClass, forgotten_classes
 from unteach.report.glossary import terms
+from unteach.report.measures import measure_tables
 from unteach.report.reading import at, lines, text, why_missing
 from unteach.report.tables import Cell, Table
 
@@ -23,6 +24,7 @@ def as_markdown(findings: Mapping[str, Any]) -> str:
         "## Does this audit see anything?",
         "Tried on models whose answer is known. Target: every check passes.",
         _bullets(_control(c) for c in contents.controls(findings)),
+        *_power(lines(at(findings, "power"))),
         "## The models side by side",
         *_table(tables.models_table(findings), why_missing(findings, "accuracy")),
         escaped(contents.intervals_sentence(findings)) if tables.models_table(findings).rows else "",
@@ -32,6 +34,7 @@ def as_markdown(findings: Mapping[str, Any]) -> str:
         *_table(tables.games_table(findings), why_missing(findings, "FT", "membership")),
         "Histograms, ROC curves and the gap chart are in report.html.",
         *_classes(forgotten_classes(findings)),
+        *_measures(measure_tables(findings)),
         "## Records still most exposed",
         escaped(tables.exposed_sentence(findings)),
         *_exposed(findings),
@@ -73,6 +76,17 @@ def _head(findings: Mapping[str, Any]) -> list[str]:
         "## Key figures",
         *_table(Table("", (Cell("Figure"), Cell("Value"), Cell("Target")), figures), ""),
     ]
+
+
+def _power(sentences: list[str]) -> list[str]:
+    return ["How much this audit could have seen:", _bullets(map(escaped, sentences))] if sentences else []
+
+
+def _measures(held: list[tuple[str, Table]]) -> list[str]:
+    if not held:
+        return []
+    tables = [block for title, table in held for block in (f"### {title}", *_table(table, ""))]
+    return ["## Further measures", escaped(words.MEASURES_LEAD), *tables]
 
 
 def _tail(findings: Mapping[str, Any]) -> list[str]:

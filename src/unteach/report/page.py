@@ -10,6 +10,7 @@ from unteach.report import charts, contents, tables, words
 from unteach.report.classes import forgotten_classes
 from unteach.report.compared import signals
 from unteach.report.glossary import terms
+from unteach.report.measures import measure_tables
 from unteach.report.pictures import as_data_uri
 from unteach.report.reading import at, lines, number, text, why_missing
 
@@ -58,11 +59,13 @@ def _contents(findings: Mapping[str, Any]) -> dict[str, Any]:
         "doubts": lines(at(findings, "doubts")),
         "figures": contents.key_figures(findings),
         "controls": contents.controls(findings),
+        "power": lines(at(findings, "power")),
         "intervals": contents.intervals_sentence(findings),
         "average": contents.average_sentence(findings),
         "models": tables.models_table(findings),
         "games": tables.games_table(findings),
         "classes": forgotten_classes(findings),
+        "measures": measure_tables(findings),
         "exposed_sentence": tables.exposed_sentence(findings),
         "exposed": tables.exposed_table(findings),
         "cost": tables.cost_table(findings),

@@ -107,7 +107,9 @@ GAMES = {
 CONTROLS = {
     "original_caught": "The original model is caught",
     "held_out_retrain_passes": "A held-out retrained model passes",
+    "untrained_rejected": "An untrained network is rejected",
     "constant_predictor": "The unlearned model answers by its input",
+    "hard_tests": "Further measures find nothing unusual in the unlearned model",
 }
 
 # Three more distances stand in findings.json only: they say much the same as these.
@@ -132,6 +134,27 @@ COLLAPSE = (
 CLASSES_SOURCE = (
     "Neighbour routing is this project’s own test. MIA-NN (later CMIA) is a published one: Ebrahimpour-Boroojeny et "
     "al., arXiv 2506.20893, rebuilt from its description."
+)
+
+# Families of further measures: title, and what to read in the table.
+_RANGE = (
+    "Each retrained model was judged by the others in the same way: that is the range. One more exact retraining falls "
+    "outside of it now and then, and in some row of a long table often; the check of hard tests above allows for that."
+)
+FAMILIES = {
+    "membership": ("Further membership attacks", f"Target: the retrained models’ numbers, on either side. {_RANGE}"),
+    "distribution": ("Many models at once", f"Target: what retraining compared with retraining gives. {_RANGE}"),
+    "distance": (
+        "How differently it answers",
+        f"Target: no further off than retrained models from each other. {_RANGE}",
+    ),
+    "class": ("Forgotten classes", f"Target: the retrained models’ numbers. {_RANGE}"),
+    "behaviour": ("How it behaves when pressed", f"Target: as the retrained models behave. {_RANGE}"),
+    "utility": ("What it is still good for", f"Target: the retrained models’ numbers. {_RANGE}"),
+}
+MEASURES_LEAD = (
+    "Each number stands beside the same number of retrained models, and beside how much those differ among themselves: a "
+    "measure without that floor says nothing."
 )
 
 LIMITS = {

@@ -1,0 +1,75 @@
+"""Every further measure beside what retraining makes of it: one table a family, decided once for HTML and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unteach.report.numerals import count, fixed
+from unteach.report.reading import at, interval, mappings, number, numbers, text
+from unteach.report.tables import Cell, Table
+from unteach.report.words import ABSENT, FAMILIES
+
+COLUMNS = (
+    Cell("Measure"),
+    Cell("Unlearned"),
+    Cell("Retrained", "target: their mean"),
+    Cell("Their range"),
+    Cell("Inside", "that range"),
+)
+
+
+def measure_tables(findings: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """Title and table of each family that the findings hold measures of, in the order of the report."""
+    held = mappings(at(findings, "measures"))
+    families = [*FAMILIES, *dict.fromkeys(text(one.get("family")) for one in held)]
+    tables = {}
+    for family in families:
+        title, caption = FAMILIES.get(family, (family.capitalize() or "Other measures", ""))
+        rows = tuple(_row(one) for one in held if text(one.get("family")) == family)
+        if rows and family not in tables:
+            tables[family] = (title, Table(caption, COLUMNS, rows))
+    return list(tables.values())
+
+
+def _row(one: Mapping[str, Any]) -> tuple[Cell, ...]:
+    among = numbers(one.get("retrained"))
+    decimals = _decimals([number(one.get("value")), *(among or [])])
+    unit = text(one.get("unit"))
+    ends = interval(one.get("interval"))
+    inside = one.get("inside")
+    return (
+        Cell(_name(one), _note(one), "head"),
+        _cell(number(one.get("value")), decimals, unit, _span(ends, decimals) if ends else ""),
+        _cell(number(one.get("target")), decimals, unit),
+        Cell(_span((min(among), max(among)), decimals)) if among and len(among) > 1 else Cell("–", "", "absent"),
+        Cell("yes" if inside else "no") if isinstance(inside, bool) else Cell("–", "", "absent"),
+    )
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    name, part = text(one.get("name")) or "unnamed", text(one.get("part"))
+    return f"{name}, {part}" if part else name
+
+
+def _note(one: Mapping[str, Any]) -> str:
+    size, models = count(one.get("size")), number(one.get("models")) or 1
+    better = "nearer is better" if one.get("two_sided") is not False else "lower is better"
+    several = f", {count(models)} models" if models > 1 else ""
+    return better + (f"; {size} examples{several}" if number(one.get("size")) else several)
+
+
+def _cell(value: float | None, decimals: int, unit: str, under: str = "") -> Cell:
+    if value is None:
+        return Cell(ABSENT, "", "absent")
+    return Cell(f"{fixed(value, decimals)} {unit}".rstrip(), under)
+
+
+def _span(ends: tuple[float, float], decimals: int) -> str:
+    return " to ".join(fixed(end, decimals) for end in ends)
+
+
+def _decimals(values: list[float | None]) -> int:
+    """Three significant figures of the largest number in the row, at most four decimals."""
+    largest = max((abs(v) for v in values if v is not None), default=0.0)
+    return 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest >= 10 else 3 if largest >= 0.1 else 4
