@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from unteach.types import Refusal
 FEWEST = 16  # below it the null distribution of F was never measured
 _REACH = 2.0  # how far an interval rule's ends move away from those of the narrower population
 _COLLAPSED = 0.01
-_SOURCE = "Triantafillou et al., 2024, arXiv 2406.09073"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class ForgettingQuality:
         if min(ranges) < _COLLAPSED * max(ranges):
             return math.nan
         values = np.unique(np.concatenate([unlearned, retrained]))
-        # How many of each lie below each distinct value, and below none of them.
+        # How many of each population lie below each distinct value; in the last column all.
         below = np.stack([np.append(np.searchsorted(one, values), len(one)) for one in (unlearned, retrained)])
         total = below[:, -1:]
         up = np.median(unlearned) >= np.median(retrained)
@@ -163,36 +163,36 @@ def forgetting_quality(
     whole = measure(unlearned, retrained)
     pairs = [(measure(a, b), measure(c, b)) for a, b, c in populations.halved(unlearned, retrained, seed)]
     floors = tuple(floor.score for _, floor in pairs)
-    doubts = _doubts(whole, size)
-
-    def finding(name: str, value: float, target: tuple[float, ...], **more: object) -> Finding:
-        return Finding(
-            name=name,
-            family="distribution",
-            part="forget",
-            value=value,
-            retrained=target,
-            size=unlearned.shape[1],
-            models=n,
-            doubts=doubts,
-            source=_SOURCE,
-            **more,  # type: ignore[arg-type]
-        )
-
+    finding = partial(
+        Finding,
+        family="distribution",
+        part="forget",
+        size=unlearned.shape[1],
+        models=n,
+        doubts=_doubts(whole, size),
+        source="Triantafillou et al., 2024, arXiv 2406.09073",
+    )
     points = resample.mean_estimate(whole.points[None], np.ones(1), groups, seed)
-    found: list[Finding | Skipped] = [finding(names[0], whole.score, floors, interval=points.interval(least=0.0))]
+    interval = points.interval(least=0.0)
+    found: list[Finding | Skipped] = [finding(name=names[0], value=whole.score, retrained=floors, interval=interval)]
     if accuracies:
-        (mine_r, clean_r), (mine_t, clean_t) = accuracies
-        found.append(finding(names[1], whole.score * mine_r / clean_r * mine_t / clean_t, floors))
-    audit = float(np.mean(floors))
-    if audit:
+        final = whole.score * math.prod(_ratio(mine, clean) for mine, clean in accuracies)
+        found.append(finding(name=names[1], value=final, retrained=floors))
+    if audit := float(np.mean(floors)):
         normal = float(np.mean([value.score for value, _ in pairs])) / audit
-        found.append(finding(names[2], normal, tuple(f / audit for f in floors)))
+        found.append(finding(name=names[2], value=normal, retrained=tuple(f / audit for f in floors)))
     else:
         found.append(Skipped(name=names[2], family="distribution", reason="retrained models among themselves have F = 0"))
     medians = np.median([[one.epsilon for one in pair] for pair in pairs], axis=2)
-    found.append(finding(names[3], float(medians[:, 0].mean()), tuple(medians[:, 1].tolist()), two_sided=False))
+    target = tuple(medians[:, 1].tolist())
+    found.append(finding(name=names[3], value=float(medians[:, 0].mean()), retrained=target, two_sided=False))
     return found
+
+
+def _ratio(unlearned: float, retrained: float) -> float:
+    if not retrained > 0:
+        raise Refusal(f"expected retrained models with an accuracy above 0, got {retrained}; check them")
+    return unlearned / retrained
 
 
 def _doubts(whole: Quality, size: int) -> tuple[str, ...]:
