@@ -43,7 +43,9 @@ class ForgettingQuality:
 
     def __post_init__(self) -> None:
         if not (0 <= self.delta < 1 and self.clip > 0):
-            raise Refusal(f"expected delta from 0 to 1 and clip above 0, got {self.delta} and {self.clip}; see the defaults")
+            raise Refusal(
+                f"expected delta from 0 to 1 and clip above 0, got {self.delta} and {self.clip}; see the defaults"
+            )
 
     def __call__(self, unlearned: np.ndarray, retrained: np.ndarray) -> Quality:
         """``unlearned``: ``N × n`` and ``retrained``: ``M × n`` confidences of the same n examples."""
@@ -63,7 +65,7 @@ class ForgettingQuality:
         fpr, fnr = wrong
         with np.errstate(divide="ignore", invalid="ignore"):
             first, second = (np.log(np.maximum(1 - self.delta - a, 0)) - np.log(b) for a, b in ((fpr, fnr), (fnr, fpr)))
-        epsilon = np.clip(np.fmax(first, second), 0.0, self.clip)
+        epsilon: np.ndarray = np.clip(np.fmax(first, second), 0.0, self.clip)
         epsilon[0, :] = epsilon[:, 0] = -1.0
         epsilon[0, 0] = self.clip
         return epsilon
@@ -182,7 +184,9 @@ def forgetting_quality(
         normal = float(np.mean([value.score for value, _ in pairs])) / audit
         found.append(finding(name=names[2], value=normal, retrained=tuple(f / audit for f in floors)))
     else:
-        found.append(Skipped(name=names[2], family="distribution", reason="retrained models among themselves have F = 0"))
+        found.append(
+            Skipped(name=names[2], family="distribution", reason="retrained models among themselves have F = 0")
+        )
     medians = np.median([[one.epsilon for one in pair] for pair in pairs], axis=2)
     target = tuple(medians[:, 1].tolist())
     found.append(finding(name=names[3], value=float(medians[:, 0].mean()), retrained=target, two_sided=False))
@@ -196,10 +200,8 @@ def _ratio(unlearned: float, retrained: float) -> float:
 
 
 def _doubts(whole: Quality, size: int) -> tuple[str, ...]:
-    doubts = [
-        f"The retrained values, F_norm and the median come from {size} models a side, F from {whole.models[0]} unlearned and "
-        f"{whole.models[1]} retrained ones."
-    ]
+    n, m = whole.models
+    doubts = [f"F comes from {n} unlearned and {m} retrained models, all other values from {size} a side."]
     if whole.undecided:
         doubts.append(f"{whole.undecided} examples had no rule with errors of both kinds; they count as ε = 0.")
     if whole.collapsed:

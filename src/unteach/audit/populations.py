@@ -8,7 +8,7 @@ import numpy as np
 
 from unteach.types import Refusal
 
-HALVINGS = 3
+HALVINGS = 5
 
 
 def check(unlearned: np.ndarray, retrained: np.ndarray) -> None:

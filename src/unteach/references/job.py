@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from unteach.checkpoint import Checkpoint, Provenance, load, new_network, save, trained_on
 from unteach.data import DataSet
 from unteach.engine import Engine, pixels
 from unteach.models import WHITENING_SAMPLE, Blueprint
 from unteach.recipe import Recipe
+from unteach.references.pool import chosen, pack, unpack
 from unteach.store import digest_of, load_tensors
+from unteach.types import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """Train a network from random weights on the training set without ``left_out`` and without ``validation``.
 
-    ``seed`` decides weights and order. The job is done when its file is there with the same key (settings, data, ids).
+    With ``kept`` it is trained on just these examples of the pool (training set, then test set), see ``pool.pack``: this is how
+    an attacker's models are trained, on random halves of both. ``seed`` decides weights and order. The job is done when its
+    file is there with the same key (settings, data, ids).
     """
 
     blueprint: Blueprint
@@ -25,21 +33,35 @@ class TrainingJob:
     seed: int
     left_out: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
+    kept: str = ""
     label: str = "training"
+
+    def __post_init__(self) -> None:
+        if self.kept and (self.left_out or self.validation):
+            raise Refusal("expected either examples of the pool or ids to leave out, got both; give one of them")
+
+    def key(self, data_fingerprint: str) -> str:
+        """Digest of all that decides which network comes out."""
+        unseen = {"kept": self.kept} if self.kept else sorted({*self.left_out, *self.validation})
+        return digest_of([self.blueprint.as_json(), self.recipe.as_json(), self.seed, unseen, data_fingerprint])
+
+    def members(self, data: DataSet) -> np.ndarray:
+        """Mask over the pool: what the model is trained on."""
+        if self.kept:
+            return unpack(self.kept, len(data.train) + len(data.test))
+        gone = np.isin(data.train.ids, np.asarray((*self.left_out, *self.validation), dtype=data.train.ids.dtype))
+        return np.concatenate((~gone, np.zeros(len(data.test), dtype=bool)))
 
     def __call__(self, data: DataSet, path: Path, engine: Engine) -> Checkpoint:
         """Do the job, or find it done; an interrupted one goes on after its last whole epoch."""
-        unseen = sorted({*self.left_out, *self.validation})
-        key = digest_of([self.blueprint.as_json(), self.recipe.as_json(), self.seed, unseen, data.fingerprint])
-        if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
+        key = self.key(data.fingerprint)
+        if not made_with(path, key):
             self._train(data, path, engine, key)
         return load(path, data=data.train, model=self.blueprint.name, arguments=self.blueprint.arguments)
 
     def _train(self, data: DataSet, path: Path, engine: Engine, key: str) -> None:
-        import numpy as np
-
-        gone = np.isin(data.train.ids, np.asarray((*self.left_out, *self.validation), dtype=data.train.ids.dtype))
-        kept = data.train.take(~gone)
+        members = self.members(data)
+        kept = chosen(data, members)
         model = new_network(self.blueprint, seed=self.seed, sample=pixels(kept.inputs[:WHITENING_SAMPLE]))
         with engine.stage(self.label):
             log = self.recipe(model, kept, seed=self.seed, engine=engine, label=self.label)
@@ -47,7 +69,7 @@ class TrainingJob:
             classes=list(data.train.classes),
             data=data.name,
             data_fingerprint=data.fingerprint,
-            trained_on=trained_on(data.train, self.left_out, self.validation),
+            trained_on=of_pool(members) if self.kept else trained_on(data.train, self.left_out, self.validation),
             recipe=self.recipe.as_json(),
             made_by={"verb": "train", "key": key},
             seed=self.seed,
@@ -58,3 +80,33 @@ class TrainingJob:
         if engine.rank == 0:
             save(path, model, provenance)
         engine.wait()
+
+    def as_json(self) -> dict[str, Any]:
+        """The job as plain values."""
+        told = asdict(self) | {"blueprint": self.blueprint.as_json(), "recipe": self.recipe.as_json()}
+        return {name: value for name, value in told.items() if value or name == "seed"}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> TrainingJob:
+        """The job that ``as_json`` told."""
+        blueprint = Blueprint(**{**values["blueprint"], "shape": tuple(values["blueprint"]["shape"])})
+        lists = {name: tuple(values[name]) for name in ("left_out", "validation") if name in values}
+        made = {**values, **lists, "blueprint": blueprint, "recipe": Recipe.from_json(values["recipe"])}
+        return TrainingJob(**made)
+
+
+def made_with(path: Path, key: str) -> bool:
+    """Whether this file is a whole checkpoint that was made by the job of this key.
+
+    A damaged one is as good as none: only jobs write here, and the job makes it again.
+    """
+    try:
+        return path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key
+    except Refusal:
+        return False
+
+
+def of_pool(members: np.ndarray) -> dict[str, Any]:
+    """The record of what a model was trained on, as packed bits of the pool."""
+    bits = pack(members)
+    return {"count": int(members.sum()), "digest": digest_of(bits), "pool": bits}

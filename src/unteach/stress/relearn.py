@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,25 +47,30 @@ class Relearn:
     """Whether half of the forget set is trained on."""
     retain: bool = False
     """Whether as many retained examples as half of the forget set are trained on."""
-    every: int = 2
+    steps: int = 200
+    """Fewest steps, at least 1; a small half is gone through more often than ``optim`` says, until there are as many."""
+    every: int = 5
     """Steps from one evaluation to the next, at least 1; more are quicker and coarser."""
     alpha: float = 0.05
     """Part of the original's accuracy that need not come back, 0 to below 1."""
-    sample: int = 1000
+    sample: int = 500
     """Most examples of each half that are evaluated, at least 1."""
 
     def __post_init__(self) -> None:
         if not (self.forget or self.retain):
             raise Refusal("expected forget or retain to relearn from, got neither; switch one on")
-        if self.every < 1 or self.sample < 1:
-            raise Refusal(f"expected every and sample of at least 1, got {self.every} and {self.sample}; give more")
+        for name in ("steps", "every", "sample"):
+            if getattr(self, name) < 1:
+                raise Refusal(f"expected {name} of at least 1, got {getattr(self, name)}; give more")
         if not 0 <= self.alpha < 1:
             raise Refusal(f"expected alpha to be at least 0 and below 1, got {self.alpha}; 0.05 is usual")
 
     @property
     def lesson(self) -> str:
         """What is trained on, in words."""
-        return " and ".join(["half of forget"] * self.forget + ["as many of retain"] * self.retain)
+        if not self.forget:
+            return "retain only"
+        return "half of forget" + (" and as many of retain" if self.retain else "")
 
     def __call__(self, models: Models, parts: Parts, *, seed: int, engine: Engine) -> Measured:
         """Accuracies 0–1, steps, ratios; for the relearned and the held-out half."""
@@ -83,14 +88,16 @@ class Relearn:
             return self._run(model, sources, watched, seed, engine)
 
         with engine.stage("relearn"):
-            curves, start = models.map(run), run(_random_start(models.unlearned, parts, seed))
+            curves, random = models.map(run), _random_start(models.unlearned, parts, seed)
+            start = run(random) if random is not None else None
         found: list[Finding | Skipped] = []
         for at, half in enumerate(("relearned half" if self.forget else "one half", "held-out half")):
             part = f"{half} of forget, trained on {self.lesson}"
             runs = curves.map(lambda curve, at=at: Curve(curve.steps, curve.accuracy[:, at]))
             assert runs.original is not None
             mark = (1 - self.alpha) * float(runs.original.accuracy[0])
-            found += told(runs, Curve(start.steps, start.accuracy[:, at]), mark, part, len(watched[at]))
+            blank = Curve(start.steps, start.accuracy[:, at]) if start is not None else None
+            found += told(runs, blank, mark, part, len(watched[at]))
         return tuple(found)
 
     def _run(
@@ -102,12 +109,13 @@ class Relearn:
         engine: Engine,
     ) -> Curve:
         learner = copy.deepcopy(model)
+        per_epoch = -(-sum(map(len, sources)) // self.optim.batch)
         watch = Watch(watched, self.every, engine)
         watch.look(learner)
         fit(
             learner,
             [Source(part) for part in sources],
-            self.optim,
+            replace(self.optim, epochs=max(self.optim.epochs, -(-self.steps // per_epoch))),
             seed=seed,
             engine=engine,
             after_step=watch,
@@ -178,8 +186,8 @@ def halves(examples: Examples, seed: int) -> tuple[Examples, Examples]:
     return examples.take(np.sort(order[::2])), examples.take(np.sort(order[1::2]))
 
 
-def told(curves: Lineup[Curve], start: Curve, mark: float, part: str, size: int) -> list[Finding | Skipped]:
-    """What the recovery curves of one half say; ``start`` is a random start's, ``mark`` the accuracy to reach."""
+def told(curves: Lineup[Curve], start: Curve | None, mark: float, part: str, size: int) -> list[Finding | Skipped]:
+    """What the recovery curves of one half say; ``start`` is that of random weights, ``mark`` the accuracy to reach."""
     steps = curves.map(lambda curve: curve.reached(mark))
     areas = curves.map(lambda curve: curve.area(mark))
     found: list[Finding | Skipped] = []
@@ -195,9 +203,10 @@ def told(curves: Lineup[Curve], start: Curve, mark: float, part: str, size: int)
         found.append(finding(ratios(counts), name="Anamnesis index", part=part, size=size, source=SOURCE))
     if min(areas.retrained, default=0.0) > 0:
         ratio = ratios(areas)
-        most = start.area(mark) / float(np.mean(areas.retrained))
-        scale = f"The original model has {ratio.original:.2f}, a random start {most:.2f}."
-        found.append(finding(ratio, name="recovery area ratio", part=part, size=size, doubts=(scale,), source=SOURCE))
+        scale = f"The original model has {ratio.original:.2f}"
+        if start is not None:
+            scale += f", a random start {start.area(mark) / float(np.mean(areas.retrained)):.2f}"
+        found.append(finding(ratio, name="recovery area ratio", part=part, size=size, doubts=(f"{scale}.",), source=SOURCE))
     else:
         reason = "retrained models have the accuracy to reach without relearning" if areas.retrained else "no retrained model"
         found.append(Skipped(name=f"recovery area ratio ({part})", family="behaviour", reason=reason))
@@ -237,6 +246,10 @@ def median(steps: Sequence[int | None], most: int) -> str:
     return f"above {most}" if middle > most else str(middle)
 
 
-def _random_start(model: torch.nn.Module, parts: Parts, seed: int) -> torch.nn.Module:
+def _random_start(model: torch.nn.Module, parts: Parts, seed: int) -> torch.nn.Module | None:
+    """The same network with random weights, or None where it does not know how to be made anew."""
     known = parts.retain if parts.retain else parts.forget
-    return fresh(model, seed=seed, sample=pixels(known.inputs[:WHITENING_SAMPLE]))
+    try:
+        return fresh(model, seed=seed, sample=pixels(known.inputs[:WHITENING_SAMPLE]))
+    except Refusal:
+        return None

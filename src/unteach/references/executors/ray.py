@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ class Ray:
         with self._session() as ray:
             self._check_room(ray.nodes())
             # In these options, not in a later `.options`: only here does a share of a GPU end the process with its job.
-            task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(_attempt)
+            task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(attempt)
             device, threads = ("cuda" if self.gpus else "cpu"), self.cpus
             waiting = {task.remote(work.do, manifest.absolute(), n, device, threads): n for n in numbers}
             try:
@@ -106,3 +106,40 @@ class Ray:
                 f"expected a machine with {self.cpus} cores and {self.gpus:g} GPUs in the cluster, got none of {len(rooms)}; "
                 "ask for less, or start one (of a cluster that grows by itself: one such machine beforehand)"
             )
+
+
+def _reason(ray: Any, ended: Any) -> str | None:
+    """Why a task that ended did not do its job; None when it did."""
+    try:
+        told: str | None = ray.get(ended)
+    except ray.exceptions.RayError as error:
+        return f"{type(error).__name__}: {_first_line(error)}"
+    return told
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def attempt(do: Callable[..., None], manifest: Path, number: int, device: str, threads: int) -> str | None:
+    """Do one job in this process; why it failed, or None.
+
+    The reason comes back as text: not every exception can be pickled, and a machine that fails must look different.
+    """
+    try:
+        do(manifest, number, device=device, threads=threads)
+    except Refusal as error:
+        return str(error)
+    except Exception as error:
+        traceback.print_exc()  # for the log of the process
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def refusal(failed: Mapping[int, str], total: int) -> Refusal:
+    """What to raise for jobs that failed, with the reason of each of the first three."""
+    shown = "; ".join(f"job {number}: {reason}" for number, reason in sorted(failed.items())[:3])
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    return Refusal(
+        f"expected all {total} jobs to be done, got {len(failed)} that failed ({shown}{more}); do them again"
+    )

@@ -1,0 +1,113 @@
+"""One unlearning of a trained model as a job that is done once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unteach.api import apply
+from unteach.checkpoint import Checkpoint, load, save
+from unteach.data import DataSet
+from unteach.engine import Engine
+from unteach.methods import METHODS
+from unteach.recipe import Recipe
+from unteach.references.job import TrainingJob, made_with, of_pool
+from unteach.references.pool import chosen, unpack
+from unteach.store import digest_of, record, restored
+from unteach.types import Method, Refusal, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlearningJob:
+    """Make the model of a training job forget some of the examples it was trained on.
+
+    ``forgotten``: these, as packed bits of the pool; the rest of what the parent was trained on is retained. ``seed`` decides
+    what the method draws. The job is done when its file is there with the same key.
+    """
+
+    parent: TrainingJob
+    method: Method
+    forgotten: str
+    seed: int
+
+    def key(self, data_fingerprint: str) -> str:
+        """Digest of all that decides which network comes out."""
+        return digest_of([self.parent.key(data_fingerprint), told(self.method), self.forgotten, self.seed])
+
+    def members(self, data: DataSet) -> np.ndarray:
+        """Mask over the pool: what the parent was trained on."""
+        return self.parent.members(data)
+
+    def __call__(self, data: DataSet, path: Path, engine: Engine, *, original: Path) -> Checkpoint:
+        """Do the job, or find it done. ``original``: the parent's file; it is trained first where there is none."""
+        key = self.key(data.fingerprint)
+        if not made_with(path, key):
+            self._unlearn(data, self.parent(data, original, engine), path, engine, key)
+        blueprint = self.parent.blueprint
+        return load(path, data=data.train, model=blueprint.name, arguments=blueprint.arguments)
+
+    def _unlearn(self, data: DataSet, parent: Checkpoint, path: Path, engine: Engine, key: str) -> None:
+        members = self.members(data)
+        forgotten = unpack(self.forgotten, len(members))
+        if not forgotten.any() or (forgotten & ~members).any():
+            raise Refusal(
+                f"expected a request of some that the model was trained on, got {int(forgotten.sum())} examples, "
+                f"{int((forgotten & ~members).sum())} of them never seen; plan anew"
+            )
+        parts = Split(forget=chosen(data, forgotten), retain=chosen(data, members & ~forgotten))
+        method, billed, start, units = self.method, len(engine.stages), time.perf_counter(), engine.meter.units
+        if engine.scratch is not None and getattr(method, "stored", "") is None:
+            method = replace(method, stored=engine.scratch / "stored.safetensors")  # type: ignore[type-var, misc]
+        model = apply(method, parent.model, parts, torch.Generator().manual_seed(self.seed), engine)
+        stages = engine.stages[billed:]
+        # The stages also bill what was done before the job was stopped and taken up again.
+        spent = max(time.perf_counter() - start, sum(stage.seconds for stage in stages))
+        provenance = replace(
+            parent.provenance,
+            trained_on=of_pool(members & ~forgotten),
+            parent=parent.fingerprint,
+            made_by={**told(self.method), "key": key},
+            seed=self.seed,
+            seconds=spent,
+            units=max(engine.meter.units - units, sum(stage.units for stage in stages)),
+            stages=[asdict(stage) for stage in stages],
+            log=[],
+        )
+        if engine.rank == 0:
+            save(path, model, provenance)
+        engine.wait()
+
+    def as_json(self) -> dict[str, Any]:
+        """The job as plain values, but for its parent."""
+        return {**told(self.method), "forgotten": self.forgotten, "seed": self.seed}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any], parent: TrainingJob) -> UnlearningJob:
+        """The job that ``as_json`` told, for this parent."""
+        classes = {type(made).__name__: type(made) for made in (make() for make in METHODS.values())}
+        name = values["method"]
+        if name not in classes:
+            raise Refusal(f"expected a method of unteach ({', '.join(classes)}), got {name!r}; add it to METHODS")
+        method = restored(classes[name], values["settings"])
+        return UnlearningJob(parent=parent, method=method, forgotten=values["forgotten"], seed=values["seed"])
+
+
+def told(method: Method) -> dict[str, Any]:
+    """A method with its settings as plain values; where it keeps files does not count."""
+    settings = record(method) if is_dataclass(method) else {}
+    settings.pop("stored", None)
+    return {"method": type(method).__name__, "settings": json.loads(json.dumps(settings, default=str))}
+
+
+def settled(method: Method, recipe: Recipe) -> Method:
+    """The method with what was left open taken from the recipe: how images vary, and how to retrain."""
+    open_ = {item.name for item in fields(method) if getattr(method, item.name) is None}  # type: ignore[arg-type]
+    known = {"augment": recipe.augment, "training": recipe}
+    return replace(method, **{name: known[name] for name in known if name in open_})  # type: ignore[type-var, misc]
