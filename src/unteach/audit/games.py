@@ -101,7 +101,15 @@ def play(scores: np.ndarray, pool: Pools, game: str, *, seed: int) -> dict[str, 
         "n_positive": len(plus),
         "n_negative": len(minus),
         "roc": np.mean(curves, axis=0).tolist(),
+        "roc_range": _range(curves) if k > 1 else None,
     }
+
+
+def _range(curves: list[list[list[float]]]) -> list[list[float]]:
+    """Lowest and highest tpr of several models at each point of their common curve."""
+    tpr = np.array(curves)[:, :, 1]
+    found: list[list[float]] = np.stack([tpr.min(0), tpr.max(0)], axis=1).tolist()
+    return found
 
 
 def _mean_tpr(positive: np.ndarray, negative: np.ndarray, fpr: float) -> dict[str, Any]:

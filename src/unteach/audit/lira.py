@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unteach.audit import shadows
-from unteach.audit.shadows import Shadows
+from unteach.audit.shadows import Shadows, Signal
 from unteach.types import Signals
 
 # Float32 logits resolve no smaller spread: models that agree to the last digit must not divide by zero.
@@ -52,19 +52,19 @@ class Lira:
     """References from which on each example has a variance of its own; with fewer, one is pooled over all examples."""
 
     @property
-    def signal(self) -> shadows.Signal:
+    def signal(self) -> Signal:
         return shadows.confidences
 
     @property
     def least(self) -> tuple[int, int]:
         return (2, 2)
 
-    def score(self, mine: np.ndarray, shadows: Shadows) -> np.ndarray:
+    def score(self, mine: np.ndarray, known: Shadows) -> np.ndarray:
         """Mean log ratio: ``mine`` is ``views × examples``."""
-        each, ratios = len(shadows.readings) >= self.per_example_from, []
+        each, ratios = len(known.readings) >= self.per_example_from, []
         for view, phi in enumerate(mine):
-            readings = shadows.readings[:, view]
-            inside, outside = _fit(readings, shadows.members, each), _fit(readings, ~shadows.members, each)
+            readings = known.readings[:, view]
+            inside, outside = _fit(readings, known.members, each), _fit(readings, ~known.members, each)
             ratios.append(log_normal(phi, *inside) - log_normal(phi, *outside))
         return np.asarray(np.mean(ratios, axis=0))
 
@@ -84,18 +84,18 @@ class OfflineLira:
     """References from which on each example has a variance of its own; with fewer, one is pooled over all examples."""
 
     @property
-    def signal(self) -> shadows.Signal:
+    def signal(self) -> Signal:
         return shadows.confidences
 
     @property
     def least(self) -> tuple[int, int]:
         return (0, 2)
 
-    def score(self, mine: np.ndarray, shadows: Shadows) -> np.ndarray:
+    def score(self, mine: np.ndarray, known: Shadows) -> np.ndarray:
         """Mean z-value: ``mine`` is ``views × examples``."""
-        each, scores = len(shadows.readings) >= self.per_example_from, []
+        each, scores = len(known.readings) >= self.per_example_from, []
         for view, phi in enumerate(mine):
-            median, variance = _fit(shadows.readings[:, view], ~shadows.members, each)
+            median, variance = _fit(known.readings[:, view], ~known.members, each)
             scores.append((phi - median) / np.sqrt(variance))
         return np.asarray(np.mean(scores, axis=0))
 

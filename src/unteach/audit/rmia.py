@@ -49,8 +49,8 @@ class Rmia:
     """Online RMIA: the share of population examples z with (s(x) / s̄(x)) / (s(z) / s̄(z)) ≥ γ.
 
     s is the signal of the attacked model, s̄ its mean over all references, which were trained on random halves. Every view is
-    scored by itself, then averaged. *Source:* Zarifzadeh et al., RMIA, 2024, arXiv 2312.03262, equations 1–4. *Departs:* an
-    example of the population is not compared with itself; views are averaged, where the paper takes a majority vote.
+    scored by itself, then averaged. *Source:* Zarifzadeh et al., RMIA, 2024, arXiv 2312.03262. *Departs:* an example of the
+    population is not compared with itself; several views are averaged.
     """
 
     gamma: float = 1.0
@@ -65,9 +65,9 @@ class Rmia:
         # A mean needs one model. Without IN models the mean would favour the examples that have some.
         return (1, 1)
 
-    def score(self, mine: np.ndarray, shadows: Shadows) -> np.ndarray:
+    def score(self, mine: np.ndarray, known: Shadows) -> np.ndarray:
         """Mean dominance: ``mine`` is ``views × examples``."""
-        return _score(mine, shadows.readings.mean(0), shadows.unseen, self.gamma, self.everyone)
+        return _score(mine, known.readings.mean(0), known.unseen, self.gamma, self.everyone)
 
     def __call__(self, signals: Signals, target: int) -> np.ndarray:
         return shadows.attack(self, signals, target)
@@ -78,8 +78,7 @@ class OfflineRmia:
     """Offline RMIA: as `Rmia`, with s̄ guessed from OUT references, s̄ = ½((1 + a)·s̄_out + (1 − a)).
 
     The guess is s̄_in ≈ a·s̄_out + (1 − a); `tuned` finds the share a. *Source:* Zarifzadeh et al., RMIA, 2024, arXiv
-    2312.03262, appendix B.2.2, and the authors' ml_privacy_meter. *Departs:* as `Rmia`; ≥ as in the paper, where the authors'
-    code has >.
+    2312.03262, and the authors' ml_privacy_meter. *Departs:* as `Rmia`; ≥ as in the paper, where the authors' code has >.
     """
 
     gamma: float = 1.0
@@ -95,10 +94,10 @@ class OfflineRmia:
     def least(self) -> tuple[int, int]:
         return (0, 1)
 
-    def score(self, mine: np.ndarray, shadows: Shadows) -> np.ndarray:
+    def score(self, mine: np.ndarray, known: Shadows) -> np.ndarray:
         """Mean dominance: ``mine`` is ``views × examples``."""
-        expected = offline_mean(_mean(shadows.readings, ~shadows.members), self.share)
-        return _score(mine, expected, shadows.unseen, self.gamma, self.everyone)
+        expected = offline_mean(_mean(known.readings, ~known.members), self.share)
+        return _score(mine, expected, known.unseen, self.gamma, self.everyone)
 
     def __call__(self, signals: Signals, target: int) -> np.ndarray:
         return shadows.attack(self, signals, target)
@@ -115,12 +114,11 @@ def tuned(test: OfflineRmia, signals: Signals) -> OfflineRmia:
     Best is the AUC over all examples, ties go to the smaller a. No audited model is read. *Source:* ml_privacy_meter's tuning
     on a paired model. *Departs:* all other references attack, where the authors use one OUT model per example.
     """
-    at, *others = signals.references or (None,)
-    inner = replace(signals, references=tuple(others))
-    if at is None or (reason := shadows.lack(inner, test.least)):
-        raise Refusal(reason if at is not None else shadows.lack(signals, test.least))
-    mine, known = test.signal(signals, at), shadows.shadows(inner, test.signal)
-    members = signals.members[at]
+    inner = replace(signals, references=signals.references[1:])
+    if reason := shadows.lack(inner, test.least):
+        raise Refusal(f"{reason} (one reference is attacked by the others)")
+    at = signals.references[0]
+    mine, known, members = test.signal(signals, at), shadows.shadows(inner, test.signal), signals.members[at]
 
     def reach(share: float) -> float:
         scores = replace(test, share=share).score(mine, known)

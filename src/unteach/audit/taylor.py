@@ -33,8 +33,8 @@ class TaylorSoftmax:
     """Soft-margin Taylor softmax of the true class, h(t_y − m) / (h(t_y − m) + Σ_{k≠y} h(t_k)) with t = logits / T.
 
     h(v) = Σ_{j < terms} v^j / j! stands for the exponential: it grows slowly, so sure answers still differ. A yes-or-no label
-    is two classes, (0, z), and several labels are averaged. *Source:* Zarifzadeh et al., RMIA, 2024, arXiv 2312.03262,
-    appendix; Banerjee et al., 2020, arXiv 2011.11538; the defaults are those of AMUN's public code. *Departs:* h is held at
+    is two classes, (0, z), and several labels are averaged. *Source:* Zarifzadeh et al., RMIA, 2024, arXiv 2312.03262; the
+    defaults are those of AMUN's public code. *Departs:* h is held at
     10⁻⁶ from below, where that code lets it turn negative.
     """
 

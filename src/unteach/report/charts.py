@@ -18,6 +18,7 @@ LINES = {
     "original": (ORIGINAL, (0, (5, 2))),
     "unlearned": (UNLEARNED, "solid"),
     "retrained": (RETRAINED, (0, (1, 1.2))),
+    "held_out_retrained": (SOFT, (0, (3, 1, 1, 1))),
 }
 HISTOGRAMS = {"original": "Before", "unlearned": "After", "retrained": "Retrained (target)"}
 
@@ -128,7 +129,22 @@ def roc_chart(findings: Mapping[str, Any]) -> str | None:
     floor = 1 / max(negatives) if negatives else min(x for curve in curves.values() for x, _ in curve if x > 0)
     areas = {role: auc(findings, role, "FT", signal) for role in curves}
     said = ", ".join(f"{role_name(r)} AUC {area(a.value)}" for r, a in areas.items() if a)
-    return drawn("roc", f"ROC curves on logarithmic axes. {said}.", (380, 350), lambda f: _draw_roc(f, curves, floor))
+    band = _band(at(held["retrained"], "roc"), at(held["retrained"], "roc_range"))
+    label = f"ROC curves on logarithmic axes. {said}."
+    return drawn("roc", label, (380, 350), lambda f: _draw_roc(f, curves, floor, band))
+
+
+def _band(roc: Any, ends: Any) -> tuple[list[float], list[float], list[float]] | None:
+    """False-positive rates, and the lowest and highest true-positive rates of the retrained models there."""
+    curve = _curve(roc)
+    pairs = [_corner(pair) for pair in ends] if isinstance(ends, (list, tuple)) else []
+    if not curve or len(pairs) != len(curve):
+        return None
+    kept = [(x, *pair) for (x, _), pair in zip(curve, pairs) if pair and pair[0] <= pair[1]]
+    if len(kept) != len(curve):
+        return None
+    xs, low, high = (list(column) for column in zip(*kept))
+    return xs, low, high
 
 
 def _curve(held: Any) -> list[tuple[float, float]] | None:
@@ -144,14 +160,25 @@ def _corner(pair: Any) -> tuple[float, float] | None:
     return (read[0], read[1]) if read and len(read) == 2 and 0 <= min(read) <= max(read) <= 1 else None
 
 
-def _draw_roc(figure: Figure, curves: Mapping[str, list[tuple[float, float]]], floor: float) -> None:
+def _draw_roc(
+    figure: Figure,
+    curves: Mapping[str, list[tuple[float, float]]],
+    floor: float,
+    band: tuple[list[float], list[float], list[float]] | None,
+) -> None:
     axes = figure.add_subplot()
+    if band:
+        xs, low, high = ([max(v, floor / 10) for v in column] for column in band)
+        axes.fill_between(xs, low, high, step="post", color=BAND, linewidth=0, label="Range of retrained")
     axes.plot([floor, 1], [floor, 1], color=SOFT, linewidth=1, label="Guessing")
     for role, curve in curves.items():
         colour, dashes = LINES[role]
         # A ROC is a staircase: an attack can reach a corner, never the slope between two.
         xs, ys = zip(*((max(x, floor / 10), max(y, floor / 10)) for x, y in curve))
-        axes.plot(xs, ys, color=colour, linestyle=dashes, linewidth=2, drawstyle="steps-post", label=role_name(role))
+        width = 1.2 if role == "held_out_retrained" else 2
+        axes.plot(
+            xs, ys, color=colour, linestyle=dashes, linewidth=width, drawstyle="steps-post", label=role_name(role)
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(floor, 1)

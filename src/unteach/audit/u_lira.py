@@ -1,0 +1,75 @@
+"""U-LiRA: does a model that unlearned an example answer it as models that never saw it do?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unteach.audit.finding import Measured
+from unteach.audit.lira import LEAST_VARIANCE, log_normal
+from unteach.audit.worlds import Game, LeftOut, Worlds, measure
+
+SOURCE = "Hayes et al., 2024, arXiv 2403.01218; Kurmanji et al., 2023, arXiv 2302.09880"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ULira:
+    """U-LiRA: log N(φ; μ_pos, σ²_pos) − log N(φ; μ_neg, σ²_neg), each world fitted without the attacked model's family.
+
+    Means and variances of φ over the models of each world, per example; below ``per_example_from`` models one variance per
+    world is pooled over the examples, again without the attacked family.
+    *Source:* Hayes et al., 2024, arXiv 2403.01218, after Kurmanji et al., 2023, arXiv 2302.09880. *Departs:* every model is
+    attacked by all others, not one target; models made from the same original are left out together, since they betray each
+    other; means where `Lira` has medians, so that leaving out costs no refitting.
+    """
+
+    per_example_from: int = 32
+    """Models in the smaller world (median over the examples) from which on each example has a variance of its own."""
+
+    def __call__(self, worlds: Worlds) -> Game:
+        played = worlds.pairs.any(0)
+        sides = [worlds.left_out(mask) for mask in (worlds.positive, worlds.negative)]
+        each = min(np.median(side.inside[:, played].sum(0)) for side in sides) >= self.per_example_from
+        densities = [log_normal(worlds.phi, side.mean, _variance(side, each)) for side in sides]
+        return Game(worlds, np.where(worlds.pairs, densities[0] - densities[1], np.nan))
+
+
+def _variance(side: LeftOut, each: bool) -> np.ndarray:
+    """Per model and example, or per model one pooled over the examples; 1 model leaves no freedom and is never attacked by."""
+    freedom = np.maximum(side.count - 1, 0)
+    if each:
+        variance = side.squares / np.maximum(freedom, 1)
+    else:
+        variance = side.squares.sum(1, keepdims=True) / np.maximum(freedom.sum(1, keepdims=True), 1)
+    return np.maximum(variance, LEAST_VARIANCE)
+
+
+def two_readings(
+    phi: np.ndarray,
+    members: np.ndarray,
+    forgotten: np.ndarray,
+    *,
+    retrained: np.ndarray | None = None,
+    retrained_members: np.ndarray | None = None,
+    origins: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    attack: ULira | None = None,
+    part: str = "forget",
+    seed: int = 0,
+) -> Measured:
+    """U-LiRA with both readings of *never*: unlearned models that never saw the example, and plainly retrained ones.
+
+    ``phi``: confidences of the unlearned models, ``models × examples``; ``members``, ``forgotten``: what their originals were
+    trained on and what they were asked to forget (forgotten ≤ members). ``retrained``, ``retrained_members``: the same of
+    retrained models, for the second reading. ``origins``: the original of each unlearned model. The first reading isolates
+    the trace of the example; the second also sees the footprint of the algorithm.
+    """
+    test = attack or ULira()
+    rest = {"part": part, "source": SOURCE, "seed": seed}
+    first = Worlds(phi, forgotten, ~members, origins, None, groups)
+    found = [*measure(test, first, name="U-LiRA (against unlearned models)", **rest)]
+    if retrained is not None and retrained_members is not None:
+        second = stacked(phi, forgotten, retrained, ~retrained_members, origins=origins, groups=groups)
+        found += measure(test, second, name="U-LiRA (against retrained models)", **rest)
+    return found
