@@ -94,3 +94,15 @@ def test_a_role_beyond_the_models_is_refused(world, signals):
             ids=np.array([f"x{i}" for i in range(signals.logits.shape[2])]),
             **world.masks(),
         )
+
+
+def test_the_battery_finds_nothing_in_a_retrained_model_and_much_in_one_that_did_nothing():
+    small = World(retain=600, forget=600, test=600)
+    passed = small.audit(small.signals(*RETRAINED, 0.0), ROLES, thorough=True)
+    assert passed["controls"]["hard_tests"]["passed"], passed["controls"]["hard_tests"]
+    lazy = small.audit(small.signals(*RETRAINED, None), ROLES, thorough=True)
+    assert lazy["controls"]["hard_tests"]["passed"] is False
+    outside = {(one["name"], one["part"]) for one in lazy["measures"] if one["inside"] is False}
+    assert ("activation distance (ℓ1)", "forget") in outside
+    assert {"metric", "reason"} == set(lazy["skipped"][0])
+    assert any(one["metric"] == "LiRA and RMIA" for one in lazy["skipped"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unteach.audit.comparison import ATTACK, FORGET, GAME, SHAPE, TEST, Comparison, Comparisons
+from unteach.audit.comparison import ATTACK, FORGET, SHAPE, TEST, Comparison, Comparisons
 
 UNDER = "under-forgotten"
 OVER = "over-forgotten"
@@ -10,7 +10,7 @@ OVER = "over-forgotten"
 
 def sides(model: Comparisons) -> list[Comparison]:
     """The quantities that are high where forgotten examples are still known, and low where they are avoided."""
-    return [c for name, c in model.items() if name == FORGET or (name.startswith(GAME) and name != SHAPE)]
+    return [model[name] for name in (ATTACK, FORGET) if name in model]
 
 
 def alarm(model: Comparisons) -> tuple[str, list[str]] | None:

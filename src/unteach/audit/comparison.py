@@ -10,7 +10,8 @@ from unteach.audit.statistics import Estimate
 
 ATTACK, SHAPE = "FT AUC by confidence", "FT AUC by two-sided confidence"
 FORGET, TEST = "forget accuracy", "test accuracy"
-GAME = "FT AUC by "  # how every attack's quantity is named
+# Four quantities each get a chance to raise a false alarm.
+_ALARM_LEVEL = 1 - 0.05 / 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,7 @@ class Comparison:
 
     ``n``: the forget examples (for the test accuracy: the test examples). Equivalence asks for the whole 95 %
     interval inside the margin; it must hold for every quantity at once and so needs no correction for their
-    number. Alarms need the whole interval beyond the margin at 1 − 5 %/``of``, since each of the ``of`` quantities
-    gets a chance to raise a false one.
+    number. Alarms need the whole interval beyond the margin at 1 − 5 %/4.
 
     *Source:* two one-sided tests, Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987. *Departs:*
     the 95 % interval, not the 90 % one, so each side is tested at 2.5 %.
@@ -40,7 +40,6 @@ class Comparison:
     difference: Estimate
     margin: float
     n: int
-    of: int = 4
 
     @property
     def within(self) -> bool:
@@ -51,21 +50,17 @@ class Comparison:
     @property
     def above(self) -> bool:
         """The whole interval lies above +margin."""
-        return self.difference.interval(self._alarm_level)[0] > self.margin
+        return self.difference.interval(_ALARM_LEVEL)[0] > self.margin
 
     @property
     def below(self) -> bool:
         """The whole interval lies below −margin."""
-        return self.difference.interval(self._alarm_level)[1] < -self.margin
-
-    @property
-    def _alarm_level(self) -> float:
-        return 1 - 0.05 / self.of
+        return self.difference.interval(_ALARM_LEVEL)[1] < -self.margin
 
     @property
     def detectable(self) -> float:
         """The smallest true difference that raises an alarm in four of five audits like this one."""
-        return min(2.0, self.margin + self.difference.halfwidth(self._alarm_level) + self.difference.halfwidth(0.6))
+        return min(2.0, self.margin + self.difference.halfwidth(_ALARM_LEVEL) + self.difference.halfwidth(0.6))
 
     @property
     def text(self) -> str:

@@ -6,7 +6,7 @@ models. Its value is the mean over the retrained models; each of these, judged b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,7 @@ def answer_divergence(logp: np.ndarray, logq: np.ndarray) -> np.ndarray:
 
 
 def _answers(logp: np.ndarray) -> np.ndarray:
-    return np.bincount(logp.argmax(-1), minlength=logp.shape[-1]) / len(logp)
+    return np.asarray(np.bincount(logp.argmax(-1), minlength=logp.shape[-1]) / len(logp))
 
 
 _BAD_TEACHING = "Chundawat et al., 2023, arXiv 2205.08096"
@@ -142,7 +142,7 @@ def _between(logs: list[np.ndarray], distance: Distance) -> np.ndarray:
     """Mean distance of each retrained model (all but the first) from the other retrained ones, shape ``K``."""
     others = range(1, len(logs))
     rows = [[float(distance.pair(logs[j], logs[i]).mean()) for j in others if j != i] for i in others]
-    return np.mean(rows, axis=1)
+    return np.asarray(np.mean(rows, axis=1))
 
 
 def _finish(mean: float, distance: Distance) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from unteach.audit import controls, histograms, record, verdict
 from unteach.audit.alarm import OVER, UNDER
+from unteach.audit.battery import battery
 from unteach.audit.classes import class_readings
 from unteach.audit.comparison import Comparisons, Tolerance
 from unteach.audit.exposure import exposure, most_exposed
@@ -44,6 +45,7 @@ def audit(
     ids: np.ndarray,
     classes: tuple[str, ...] = (),
     tolerance: Tolerance | None = None,
+    thorough: bool = False,
     measures: Measured = (),
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def audit(
     judges, lists the records most exposed, and reads where the images of wholly forgotten classes go (``classes``,
     which moves no verdict). ``retain``, ``forget``, ``test``: bool masks over the examples
     of the signals that share none; ``retain`` may be empty when it is no longer held. ``ids``: one name per
-    example. ``measures``: findings that were made elsewhere, such as behavioural tests. ``seed`` feeds the cluster
+    example. ``thorough``: whether to add every measure that the signals allow (seconds to minutes).
+    ``measures``: findings that were made elsewhere, such as behavioural tests. ``seed`` feeds the cluster
     bootstrap, used only when the signals have groups. Accuracies and AUCs are in 0–1, gaps in points. Missing roles
     are told in ``skipped``. Refuses half-precision or non-finite
     logits and contradictory matrices.
@@ -87,13 +90,14 @@ def audit(
         answers = predictions(signals, roles.unlearned)
         # The forgotten classes' test examples too: without them two classes would look like a constant.
         constant = controls.constant_predictor(answers[test], signals.labels[test])
-    found_elsewhere = [one for one in measures if isinstance(one, Finding)]
+    measures = [*measures, *(battery(signals, roles, pool, readings.correct, seed=seed) if thorough else ())]
+    taken = [one for one in measures if isinstance(one, Finding)]
     result = verdict.judge(
         measured,
         constant,
         references=len(roles.retrained),
-        standing=standing_out(found_elsewhere),
-        tested=sum(chance(one) is not None for one in found_elsewhere),
+        standing=standing_out(taken),
+        tested=sum(chance(one) is not None for one in taken),
     )
     whole = class_readings(signals, roles, pool, readings.correct, classes)
     listed = "unlearned" in found and roles.unlearned is not None
@@ -108,7 +112,7 @@ def audit(
         "exposed": most_exposed(signals, judged["unlearned"], found["unlearned"], pool, ids, classes) if listed else [],
         "exposed_count": {name: one.count for name, one in found.items()},
         "classes": whole,
-        "measures": [one.as_json() for one in found_elsewhere],
+        "measures": [one.as_json() for one in taken],
         "power": _power(measured.get("unlearned", {})),
         "skipped": _skipped(roles, models, whole, [one for one in measures if isinstance(one, Skipped)]),
         "doubts": _doubts(pool, len(roles.retrained), classes),

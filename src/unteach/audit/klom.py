@@ -175,15 +175,15 @@ def _readings(
 ) -> dict[tuple[str, str], float]:
     """Every number of `margin_distances` by name and part; NaN where the margins of ``b`` vary for no example."""
     found: dict[tuple[str, str], float] = {}
-    both = dict(zip(_DIRECTIONS, measure(a, b))) if len(a) >= measure.fewest else {}
-    moved = dict(zip(_MOVES, transport(a, b)))
     for part, rows in parts.items():
-        for name, values in both.items():
-            found |= {(f"{name}, {how}", part): value for how, value in _summaries(values[rows]).items()}
-        for name, values in moved.items():
-            varying = values[rows][~np.isnan(values[rows])]
+        x, y = a[:, rows], b[:, rows]
+        if len(x) >= measure.fewest:
+            for name, values in zip(_DIRECTIONS, measure(x, y)):
+                found |= {(f"{name}, {how}", part): value for how, value in _summaries(values).items()}
+        for name, values in zip(_MOVES, transport(x, y)):
+            varying = values[~np.isnan(values)]
             found[name, part] = float(varying.mean()) if len(varying) else np.nan
-        found[_TOLD, part] = told_apart(a[:, rows], b[:, rows])
+        found[_TOLD, part] = told_apart(x, y)
     return found
 
 
@@ -205,6 +205,9 @@ def _beside(
         unit="nats" if name.startswith("KLoM") else "" if name == _TOLD else "retrained sd",
         size=len(parts[part]),
         models=models,
-        doubts=(f"{size} models a side.", *([low] if name.startswith("KLoM") and size < Klom.fewest else [])),
+        doubts=(
+            f"{size} models a side; the halves overlap.",
+            *([low] if name.startswith("KLoM") and size < Klom.fewest else []),
+        ),
         source=_SOURCE if name.startswith("KLoM") else _OWN,
     )

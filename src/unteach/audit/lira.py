@@ -12,6 +12,8 @@ from unteach.types import Signals
 
 # Float32 logits resolve no smaller spread: models that agree to the last digit must not divide by zero.
 LEAST_VARIANCE = 1e-12
+# Examples in one go: few enough for the processor's cache.
+BLOCK = 1000
 
 
 def log_normal(phi: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -26,15 +28,24 @@ def _fit(values: np.ndarray, inside: np.ndarray, each: bool) -> tuple[np.ndarray
     The variance is that of the ``each`` example, or one pooled over all: squares about each example's mean, divided by the
     freedom that those means leave.
     """
+    starts = range(0, values.shape[1], BLOCK)
+    blocks = [_moments(values[:, at : at + BLOCK], inside[:, at : at + BLOCK]) for at in starts]
+    median, squares, freedom = (np.concatenate(part) for part in zip(*blocks))
+    variance = squares / freedom if each else np.full(len(median), squares.sum() / freedom.sum())
+    return median, np.maximum(variance, LEAST_VARIANCE)
+
+
+def _moments(values: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median, squares about the mean and count less one over the models ``inside``, per example."""
     count = inside.sum(0)
-    mean = np.einsum("mn,mn->n", values, inside) / count
-    ladder = np.sort(np.where(inside, values, np.inf).T, axis=1)
+    weights = inside.T.copy().astype(np.float64)  # two steps: to cast while transposing takes ten times as long
+    ladder = np.ascontiguousarray(values.T)
+    gaps = (ladder - (np.einsum("nm,nm->n", ladder, weights) / count)[:, None]) * weights
+    # Raises the others to infinity, behind the sorted values; several times as fast as numpy.where.
+    ladder = np.sort(np.maximum(ladder, (0.5 - weights) * np.inf), axis=1)
     rows = np.arange(len(ladder))
     median = (ladder[rows, (count - 1) // 2] + ladder[rows, count // 2]) / 2
-    gaps = (values - mean) * inside
-    squares, freedom = np.einsum("mn,mn->n", gaps, gaps), count - 1
-    variance = squares / freedom if each else np.full(len(count), squares.sum() / freedom.sum())
-    return median, np.maximum(variance, LEAST_VARIANCE)
+    return median, np.einsum("nm,nm->n", gaps, gaps), count - 1
 
 
 @dataclass(frozen=True, kw_only=True)

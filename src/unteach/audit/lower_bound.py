@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unteach.audit import resample
 from unteach.audit.finding import Finding, Skipped
 from unteach.types import Refusal
 
@@ -79,15 +80,15 @@ Sides = tuple[np.ndarray, np.ndarray]
 
 
 def _halves(positive: np.ndarray, negative: np.ndarray, groups: Sides | None, seed: int) -> tuple[Sides, Sides]:
-    """Random halves of both sides; without groups each side is halved exactly."""
+    """Random halves of both sides; of groups, those on one side only and those on both are halved apart."""
     rng = np.random.default_rng(seed)
     if groups is None:
-        kept = [rng.permutation(len(s)) < len(s) // 2 for s in (positive, negative)]
+        p, n = (rng.permutation(len(s)) < len(s) // 2 for s in (positive, negative))
     else:
-        names = np.unique(np.concatenate(groups))
-        chosen = rng.permutation(names)[: len(names) // 2]
-        kept = [np.isin(g, chosen) for g in groups]
-    (p, n) = kept
+        plus, minus = map(np.unique, groups)
+        strata = np.setdiff1d(plus, minus), np.setdiff1d(minus, plus), np.intersect1d(plus, minus)
+        chosen = np.concatenate([rng.permutation(names)[: len(names) // 2] for names in strata])
+        p, n = (np.isin(side, chosen) for side in groups)
     return (positive[p], negative[n]), (positive[~p], negative[~n])
 
 
@@ -112,6 +113,9 @@ def epsilon_lower_bound(
         reason = f"it takes {_FEWEST} examples a side, got {len(plus)} and {len(minus)}"
         return Skipped(name=name, family="membership", reason=reason)
     units = None if groups is None else (groups[plus], groups[minus])
+    if units is not None and (fewest := min(len(np.unique(side)) for side in units)) < resample.FEWEST_GROUPS:
+        reason = f"it takes {resample.FEWEST_GROUPS} groups a side, to keep each in one half, got {fewest}"
+        return Skipped(name=name, family="membership", reason=reason)
     values = [measure(one[plus], one[minus], groups=units, seed=seed) for one in scores]
     clustered = ("Examples of one group are not independent; the exact limits take them for it.",)
     return Finding(

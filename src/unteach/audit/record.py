@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unteach.audit import accuracy, games, histograms, membership
-from unteach.audit.comparison import ATTACK, FORGET, GAME, SHAPE, TEST, Comparison, Comparisons, Tolerance
+from unteach.audit.comparison import ATTACK, FORGET, SHAPE, TEST, Comparison, Comparisons, Tolerance
 from unteach.audit.games import Pools
 from unteach.types import Signals
 
@@ -61,12 +61,10 @@ def record(at: tuple[int, ...], readings: Readings, pool: Pools, bounds: dict[st
 def compare(
     at: int, references: tuple[int, ...], readings: Readings, pool: Pools, margin: Tolerance, seed: int
 ) -> Comparisons:
-    """Model minus the mean of the references, in the quantities that the verdict rests on: four, and one an attack by
-    likelihood ratios."""
+    """Model minus the mean of the references, in the four quantities that the verdict rests on."""
     others = list(references)
     found = {}
-    likelihood = {GAME + name: name for name in readings.scores if name not in membership.MEMBERSHIP}
-    for name, score in {ATTACK: "confidence", SHAPE: "two-sided", **likelihood}.items():
+    for name, score in {ATTACK: "confidence", SHAPE: "two-sided"}.items():
         table = readings.scores[score]
         found[name] = games.difference(table[at], table[others], pool, "FT", seed=seed), margin.auc
     for name, rows in {FORGET: pool.forget, TEST: pool.test}.items():
@@ -75,10 +73,10 @@ def compare(
             accuracy.difference(answers[at], answers[others], rows, pool, seed=seed),
             margin.accuracy,
         )
-    there = {name: (value, edge) for name, (value, edge) in found.items() if value is not None}
     return {
-        name: Comparison(name, value, edge, len(pool.test if name == TEST else pool.forget), of=max(4, len(there)))
-        for name, (value, edge) in there.items()
+        name: Comparison(name, value, edge, len(pool.test if name == TEST else pool.forget))
+        for name, (value, edge) in found.items()
+        if value is not None
     }
 
 

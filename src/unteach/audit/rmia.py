@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,13 +21,17 @@ def dominance(ratios: np.ndarray, population: np.ndarray, gamma: float) -> np.nd
     larger than n. The threshold stands on the side of x, so a tie counts as it does in the quotient: exactly for γ a power of
     two (1 and 2 are in use), and otherwise up to the rounding of one division.
     """
-    ladder = np.sort(ratios[population])
+    order = np.argsort(ratios)
+    rising = ratios[order]
+    ladder = rising[population[order]]
     if len(ladder) < 2:
         raise Refusal(
             f"expected two or more population examples that no audited model was trained on, got {len(ladder)}; "
             "add a test set to the signals, or compare with everyone"
         )
-    beaten = np.searchsorted(ladder, ratios / gamma, "right")
+    beaten = np.empty(len(ratios), dtype=np.int64)
+    # Searching for rising values is several times as fast as in any order.
+    beaten[order] = np.searchsorted(ladder, rising / gamma, "right")
     # An example of the population is not compared with itself; it would beat itself when γ ≤ 1.
     share: np.ndarray = (beaten - (population & (gamma <= 1))) / (len(ladder) - population)
     return share
@@ -41,7 +45,7 @@ def _score(mine: np.ndarray, expected: np.ndarray, unseen: np.ndarray, gamma: fl
 
 def _mean(readings: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Mean over the models ``inside`` (``models × examples``): ``views × examples``."""
-    return np.einsum("mvn,mn->vn", readings, inside) / inside.sum(0)
+    return np.asarray(np.einsum("mvn,mn->vn", readings, inside) / inside.sum(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,7 @@ class Rmia:
     """By what factor an example must beat a population example, above 0."""
     everyone: bool = False
     """Take all other examples as the population, not only those that no audited model was trained on."""
-    signal: Softmax | TaylorSoftmax = Softmax()
+    signal: Softmax | TaylorSoftmax = field(default_factory=Softmax)
     """What is read of a model: the probability of the true class."""
 
     @property
@@ -87,7 +91,7 @@ class OfflineRmia:
     """The share a of what OUT models answer in the guess of what IN models would, 0–1."""
     everyone: bool = False
     """Take all other examples as the population, not only those that no audited model was trained on."""
-    signal: Softmax | TaylorSoftmax = Softmax()
+    signal: Softmax | TaylorSoftmax = field(default_factory=Softmax)
     """What is read of a model: the probability of the true class."""
 
     @property
@@ -118,7 +122,7 @@ def tuned(test: OfflineRmia, signals: Signals) -> OfflineRmia:
     if reason := shadows.lack(inner, test.least):
         raise Refusal(f"{reason} (one reference is attacked by the others)")
     at = signals.references[0]
-    mine, known, members = test.signal(signals, at), shadows.shadows(inner, test.signal), signals.members[at]
+    mine, known, members = test.signal(signals, at), shadows.read(inner, test.signal), signals.members[at]
 
     def reach(share: float) -> float:
         scores = replace(test, share=share).score(mine, known)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unteach.audit import statistics
-from unteach.audit.finding import Measured
+from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.audit.u_lira import ULira
-from unteach.audit.worlds import Game, Worlds, measure, stacked
+from unteach.audit.world_game import Game, measure
+from unteach.audit.worlds import Worlds, stacked
 from unteach.types import Refusal
 
 SOURCE = "Naderloui et al., RULI, 2025, arXiv 2506.13009"
@@ -43,7 +43,7 @@ class Ruli:
         return Game(worlds, log_ratio)
 
     def _log_density(self, worlds: Worlds, inside: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Log of the mean of the kernels of the models ``inside`` that are no family of the row: ``rows × examples``."""
+        """Log of the mean of the kernels of the models ``inside`` that are not left out for the row: ``rows × examples``."""
         phi, side = worlds.phi.astype(np.float64), worlds.left_out(inside)
         count = np.maximum(side.count[rows], 1)
         if self.width is None:
@@ -51,7 +51,7 @@ class Ruli:
             width = np.maximum(deviation * (0.75 * count) ** -0.2, LEAST_WIDTH)
         else:
             width = np.full(count.shape, self.width)
-        counted = inside & (worlds.family[rows, None] != worlds.family)[..., None]
+        counted = inside & (worlds.family[:, None] != side.removed[rows, None])
         kernels = -0.5 * ((phi[rows, None] - phi) / width[:, None]) ** 2
         kernels[~counted] = -np.inf
         top = kernels.max(1)
@@ -73,7 +73,7 @@ def strata(phi: np.ndarray, members: np.ndarray, size: int, *, fpr: float = 0.01
     threshold that a share ``fpr`` of all OUT pairs exceeds, an example is as vulnerable as the share of its IN pairs that is
     caught, ties by its mean log ratio. Use other models than the strata are then attacked with: chosen and attacked by the
     same ones, the vulnerable seem more so. *Source:* Naderloui et al., RULI, 2025, arXiv 2506.13009.
-    *Departs:* the paper draws the protected at random among the weakest half.
+    *Departs:* the order among examples that are caught equally often is ours.
     """
     if not 0 < 2 * size <= phi.shape[1]:
         raise Refusal(f"expected strata of 1 to {phi.shape[1] // 2} examples, got {size}; take fewer")
@@ -86,3 +86,34 @@ def strata(phi: np.ndarray, members: np.ndarray, size: int, *, fpr: float = 0.01
     mean = np.where(inside, game.log_ratio, 0.0).sum(0) / count
     order = np.lexsort((mean, caught))
     return np.sort(order[-size:]), np.sort(order[:size])
+
+
+def two_games(
+    trained: np.ndarray,
+    unlearned: np.ndarray,
+    members: np.ndarray,
+    forgotten: np.ndarray,
+    *,
+    parts: dict[str, np.ndarray],
+    groups: np.ndarray | None = None,
+    attack: Ruli | None = None,
+    seed: int = 0,
+) -> Measured:
+    """RULI's privacy and efficacy games, on each part of the examples (such as the two of `strata`: name → positions).
+
+    ``trained``, ``unlearned``: confidences of shadow models before and after unlearning, ``models × examples``. ``members``,
+    ``forgotten``: what each was trained on and then asked to forget, so that an example is in a third of them IN, in a third
+    OUT and in a third IN, then unlearned. *Privacy*: after unlearning, forgotten examples against those never trained on.
+    *Efficacy*: forgotten examples after unlearning against those never trained on before it.
+    """
+    test = attack or Ruli()
+    found: list[Finding | Skipped] = []
+    families = np.tile(np.arange(len(trained)), 2)
+    games = {
+        "privacy": Worlds(unlearned, forgotten, ~members, groups=groups),
+        "efficacy": stacked(unlearned, forgotten, trained, ~members, origins=families, groups=groups),
+    }
+    for game, worlds in games.items():
+        for part, examples in parts.items():
+            found += measure(test, worlds.take(examples), name=f"RULI {game}", part=part, source=SOURCE, seed=seed)
+    return found

@@ -49,14 +49,14 @@ def confidences(signals: Signals, model: int) -> np.ndarray:
     return np.stack([task.confidence(torch.from_numpy(z), labels).numpy() for z in logits_of(signals, model)])
 
 
-def shadows(signals: Signals, signal: Signal) -> Shadows:
+def read(signals: Signals, signal: Signal) -> Shadows:
     """Read every reference model once, one at a time."""
     rows = list(signals.references)
     others = [at for at in range(len(signals.models)) if at not in signals.references]
     return Shadows(
         readings=np.stack([signal(signals, at) for at in rows]),
         members=signals.members[rows],
-        unseen=~signals.members[others].any(0),
+        unseen=np.asarray(~signals.members[others].any(0)),
     )
 
 
@@ -85,4 +85,4 @@ def attack(test: LikelihoodTest, signals: Signals, target: int) -> np.ndarray:
         )
     if reason := lack(signals, test.least):
         raise Refusal(reason)
-    return test.score(test.signal(signals, target), shadows(signals, test.signal))
+    return test.score(test.signal(signals, target), read(signals, test.signal))

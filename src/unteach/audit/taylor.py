@@ -25,7 +25,7 @@ class Softmax:
         """``views × examples``, float64, above 0."""
         from scipy.special import expit
 
-        return np.maximum(expit(confidences(signals, target)), LEAST)
+        return np.asarray(np.maximum(expit(confidences(signals, target)), LEAST))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class TaylorSoftmax:
         h = np.full_like(v, 1 / math.factorial(self.terms - 1))
         for degree in reversed(range(self.terms - 1)):
             h = h * v + 1 / math.factorial(degree)
-        return np.maximum(h, LEAST_TERM)
+        return np.asarray(np.maximum(h, LEAST_TERM))
 
     def __call__(self, signals: Signals, target: int) -> np.ndarray:
         """``views × examples``, float64, above 0."""
@@ -67,4 +67,4 @@ class TaylorSoftmax:
         terms = self._positive(t)
         np.put_along_axis(terms, true, 0.0, -1)
         share = own / (own + terms.sum(-1))
-        return share.mean(-1) if share.ndim == 3 else share
+        return np.asarray(share.mean(-1) if share.ndim == 3 else share)

@@ -8,20 +8,21 @@ import numpy as np
 
 from unteach.audit.finding import Measured
 from unteach.audit.lira import LEAST_VARIANCE, log_normal
-from unteach.audit.worlds import Game, LeftOut, Worlds, measure
+from unteach.audit.world_game import Game, measure
+from unteach.audit.worlds import LeftOut, Worlds, stacked
 
 SOURCE = "Hayes et al., 2024, arXiv 2403.01218; Kurmanji et al., 2023, arXiv 2302.09880"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ULira:
-    """U-LiRA: log N(φ; μ_pos, σ²_pos) − log N(φ; μ_neg, σ²_neg), each world fitted without the attacked model's family.
+    """U-LiRA: log N(φ; μ_pos, σ²_pos) − log N(φ; μ_neg, σ²_neg), fitted without the attacked model's family.
 
     Means and variances of φ over the models of each world, per example; below ``per_example_from`` models one variance per
     world is pooled over the examples, again without the attacked family.
     *Source:* Hayes et al., 2024, arXiv 2403.01218, after Kurmanji et al., 2023, arXiv 2302.09880. *Departs:* every model is
-    attacked by all others, not one target; models made from the same original are left out together, since they betray each
-    other; means where `Lira` has medians, so that leaving out costs no refitting.
+    attacked by all others, not one target; models of one original are left out together, since they betray each other, and
+    one family of the other world as well (see `Worlds`); means where `Lira` has medians, which would have to be refitted.
     """
 
     per_example_from: int = 32
@@ -36,13 +37,13 @@ class ULira:
 
 
 def _variance(side: LeftOut, each: bool) -> np.ndarray:
-    """Per model and example, or per model one pooled over the examples; 1 model leaves no freedom and is never attacked by."""
+    """Per model and example, or per model one pooled over the examples."""
     freedom = np.maximum(side.count - 1, 0)
     if each:
         variance = side.squares / np.maximum(freedom, 1)
     else:
         variance = side.squares.sum(1, keepdims=True) / np.maximum(freedom.sum(1, keepdims=True), 1)
-    return np.maximum(variance, LEAST_VARIANCE)
+    return np.asarray(np.maximum(variance, LEAST_VARIANCE))
 
 
 def two_readings(
@@ -66,10 +67,18 @@ def two_readings(
     the trace of the example; the second also sees the footprint of the algorithm.
     """
     test = attack or ULira()
-    rest = {"part": part, "source": SOURCE, "seed": seed}
     first = Worlds(phi, forgotten, ~members, origins, None, groups)
-    found = [*measure(test, first, name="U-LiRA (against unlearned models)", **rest)]
+    name, source = "U-LiRA (against unlearned models)", SOURCE
+    found = [*measure(test, first, name=name, part=part, source=source, seed=seed)]
     if retrained is not None and retrained_members is not None:
-        second = stacked(phi, forgotten, retrained, ~retrained_members, origins=origins, groups=groups)
-        found += measure(test, second, name="U-LiRA (against retrained models)", **rest)
+        families = None if origins is None else _families(origins, len(retrained))
+        second = stacked(phi, forgotten, retrained, ~retrained_members, origins=families, groups=groups)
+        name = "U-LiRA (against retrained models)"
+        found += measure(test, second, name=name, part=part, source=source, seed=seed)
     return found
+
+
+def _families(origins: np.ndarray, alone: int) -> np.ndarray:
+    """The families of the unlearned models, and one more for each of ``alone`` models that come from no original."""
+    family = np.unique(origins, return_inverse=True)[1]
+    return np.concatenate([family, family.max() + 1 + np.arange(alone)])

@@ -87,6 +87,9 @@ def _decide(
     if found:
         untested = [] if held_out["passed"] else ["No held-out retrained model has tested these thresholds."]
         return found[0], found[1] + untested
+    hard = controls.get("hard_tests", {}).get("sentence", "")
+    if side := _side(standing):
+        return side, [hard]
     if nothing:
         return NOTHING, [
             original["sentence"],
@@ -99,14 +102,14 @@ def _decide(
         return INCONCLUSIVE, reasons
     if standing:
         equal = "In accuracies and games it equals retrained models, within tolerance."
-        return _side(standing), [controls["hard_tests"]["sentence"], equal]
+        return INCONCLUSIVE, [hard, equal]
     settled = [f"Equal within tolerance: {c.text}." for c in unlearned.values()]
     return INDISTINGUISHABLE, [*settled, original["sentence"], held_out["sentence"]]
 
 
-def _side(standing: list[tuple[Finding, float]]) -> str:
-    """On which side the clearest attack or behaviour lies; distances have no side."""
+def _side(standing: list[tuple[Finding, float]]) -> str | None:
+    """On which side the clearest attack or behaviour lies; None where only distances stand out, which have no side."""
     for one, _ in standing:
         if one.family in ("membership", "behaviour") and one.target is not None:
             return UNDER if one.value > one.target else OVER
-    return INCONCLUSIVE
+    return None

@@ -1,17 +1,12 @@
-"""Two worlds of models per example, and the game of telling which one a model comes from, itself left out of the fit."""
+"""Two worlds of models per example: those that unlearned it, say, and those that never saw it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from unteach.audit import statistics
-from unteach.audit.finding import Finding, Measured, Skipped
-from unteach.audit.games import FALSE_POSITIVE_RATES
-from unteach.audit.statistics import Estimate
 from unteach.types import Refusal
 
 FEWEST = 2
@@ -19,9 +14,11 @@ FEWEST = 2
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """One world without the family of each row: models in it, mean of φ, squares about it; all ``models × examples``."""
+    """One world as each row is judged by it: its models, the family left out for the row, and count, mean of φ and squares
+    about it of the rest; all ``models × examples``."""
 
     inside: np.ndarray
+    removed: np.ndarray
     count: np.ndarray
     mean: np.ndarray
     squares: np.ndarray
@@ -32,9 +29,11 @@ class Worlds:
     """``phi``: ``models × examples``. ``positive``, ``negative``: bool, same shape: which world a model is in for an example,
     such as *unlearned it* and *never saw it*; neither where it is in none.
 
-    ``origins``: per model, what it was made from (an original and everything unlearned from it share one); a model is fitted
-    without its whole family. Left out: each by itself. ``audited``: per model, whether it is attacked; left out: all.
-    ``groups``: per example, the independent units of intervals. Refuses a world that leaves fewer than two other models.
+    ``origins``: per model, what it was made from (an original and everything unlearned from it are one family); None: each
+    stands alone. ``audited``: per model, whether it is attacked; None: all. ``groups``: per example, the independent units of
+    intervals. A model is judged by fits that leave out its family, and one family of the other world as well: otherwise its
+    own world would be a model smaller, look a little stranger, and the AUC of equal worlds would lie below ½ (at 0.45 with
+    three models each). Refuses worlds that leave fewer than two models.
     """
 
     phi: np.ndarray
@@ -49,7 +48,9 @@ class Worlds:
         if len(shapes) > 1 or self.phi.ndim != 2 or self.positive.dtype != np.bool_ or self.negative.dtype != np.bool_:
             raise Refusal(f"expected φ and two masks of booleans as models × examples, got shapes {shapes}; reshape")
         if self.phi.dtype not in (np.float32, np.float64) or not np.isfinite(self.phi).all():
-            raise Refusal(f"expected finite float32 or float64 confidences, got {self.phi.dtype}; check the checkpoints")
+            raise Refusal(
+                f"expected finite float32 or float64 confidences, got {self.phi.dtype}; check the checkpoints"
+            )
         if (self.positive & self.negative).any():
             raise Refusal("expected no model in both worlds of an example, got one; mend the masks")
         if not (self.pairs & self.positive).any() or not (self.pairs & self.negative).any():
@@ -58,34 +59,47 @@ class Worlds:
             least = int(self.left_out(mask).count[self.pairs].min())
             if least < FEWEST:
                 raise Refusal(
-                    f"expected {FEWEST} or more models in the {name} world of every example besides the audited one's family, "
+                    f"expected {FEWEST} or more models in the {name} world of every example besides the family left out, "
                     f"got {least}; train more, or drop those examples"
                 )
 
     @cached_property
     def family(self) -> np.ndarray:
         """Number of each model's family, ``models``."""
-        if self.origins is None:
-            return np.arange(len(self.phi))
-        return np.unique(self.origins, return_inverse=True)[1]
+        alone = np.arange(len(self.phi))
+        return np.unique(alone if self.origins is None else self.origins, return_inverse=True)[1]
 
     @cached_property
     def pairs(self) -> np.ndarray:
         """Which models are attacked on which examples, ``models × examples``; only examples that have both worlds."""
         rows = np.ones(len(self.phi), dtype=bool) if self.audited is None else self.audited
-        return (self.positive | self.negative) & rows[:, None] & self.positive.any(0) & self.negative.any(0)
+        return np.asarray((self.positive | self.negative) & rows[:, None] & self.positive.any(0) & self.negative.any(0))
+
+    def removed(self, inside: np.ndarray) -> np.ndarray:
+        """Which family the fit of a world leaves out, ``models × examples``: the row's own where it is in that world, else one
+        that has nothing to do with φ (the row's number, counted round the families of that world)."""
+        present = self._per_family(inside) > 0
+        listed = np.argsort(~present, axis=0, kind="stable")
+        turn = self.family[:, None] % np.maximum(present.sum(0), 1)
+        return np.where(present[self.family], self.family[:, None], np.take_along_axis(listed, turn, 0))
 
     def left_out(self, inside: np.ndarray) -> LeftOut:
-        """Sums over a world minus those of each row's family; about the world's mean, so that nothing cancels."""
-        phi = self.phi.astype(np.float64)
+        """Sums over a world minus those of the removed family; about the world's mean, so that nothing cancels."""
+        phi, removed = self.phi.astype(np.float64), self.removed(inside)
         centre = np.einsum("mn,mn->n", phi, inside) / np.maximum(inside.sum(0), 1)
         gaps = (phi - centre) * inside
-        same = (self.family[:, None] == self.family).astype(np.float64)
-        count = inside.sum(0) - same @ inside
-        total = gaps.sum(0) - same @ gaps
-        squares = (gaps**2).sum(0) - same @ gaps**2
+        count, total, squares = (
+            table.sum(0) - np.take_along_axis(self._per_family(table), removed, 0)
+            for table in (inside.astype(np.float64), gaps, gaps**2)
+        )
         safe = np.maximum(count, 1)
-        return LeftOut(inside, count, centre + total / safe, np.maximum(squares - total**2 / safe, 0.0))
+        return LeftOut(inside, removed, count, centre + total / safe, np.maximum(squares - total**2 / safe, 0.0))
+
+    def _per_family(self, table: np.ndarray) -> np.ndarray:
+        """Sums over the models of each family, ``families × examples``."""
+        sums = np.zeros((self.family.max() + 1, table.shape[1]))
+        np.add.at(sums, self.family, table)
+        return sums
 
     def take(self, examples: np.ndarray) -> Worlds:
         """The same models on some examples (positions)."""
@@ -94,8 +108,8 @@ class Worlds:
         return replace(self, phi=phi, positive=positive, negative=negative, groups=groups)
 
     def null(self, rng: np.random.Generator) -> Worlds:
-        """The negative world played against itself: per example, families drawn at random stand for the positive world,
-        as many models as that has, at most half. All models are attacked. What an attack scores here is its floor."""
+        """The negative world played against itself: per example, models drawn at random (by families) stand for the positive
+        world, as many as that has, at most half. All are attacked. What an attack scores here is its floor."""
         keys = rng.random(self.phi.shape)[self.family]
         keys[~self.negative] = np.inf
         rank = keys.argsort(0, kind="stable").argsort(0)
@@ -103,137 +117,28 @@ class Worlds:
         return replace(self, positive=drawn, negative=self.negative & ~drawn, audited=None)
 
 
-@dataclass(frozen=True, eq=False)
-class Game:
-    """``log_ratio``: log Λ of every attacked pair, ``models × examples`` (others: NaN); above 0 says *positive world*."""
+def stacked(
+    phi: np.ndarray,
+    positive: np.ndarray,
+    others: np.ndarray,
+    negative: np.ndarray,
+    *,
+    origins: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+) -> Worlds:
+    """Two worlds from two sets of models: ``phi`` of the one with the mask ``positive``, ``others`` with ``negative``.
 
-    worlds: Worlds
-    log_ratio: np.ndarray
-
-    @property
-    def positive(self) -> np.ndarray:
-        """log Λ of the attacked pairs of the positive world, in one row."""
-        return np.asarray(self.log_ratio[self.worlds.pairs & self.worlds.positive])
-
-    @property
-    def negative(self) -> np.ndarray:
-        """log Λ of the attacked pairs of the negative world, in one row."""
-        return np.asarray(self.log_ratio[self.worlds.pairs & self.worlds.negative])
-
-    @property
-    def probability(self) -> np.ndarray:
-        """p = Λ / (1 + Λ), ``models × examples``: the positive world's, were both equally likely beforehand."""
-        from scipy.special import expit
-
-        return np.asarray(expit(self.log_ratio))
-
-    def accuracy_each(self) -> np.ndarray:
-        """Share of right answers (p > ½) per example, both worlds weighing the same, ``examples``; NaN where one is empty."""
-        right = self.log_ratio > 0
-        sides = ((right, self.worlds.positive), (~right, self.worlds.negative))
-        with np.errstate(invalid="ignore"):
-            shares = [(each & at & self.worlds.pairs).sum(0) / (at & self.worlds.pairs).sum(0) for each, at in sides]
-        return np.asarray(np.mean(shares, axis=0))
-
-    def accuracy(self) -> Estimate:
-        """Share of right answers over all pairs, both worlds weighing the same, with its clustered variance."""
-        return self._estimate((self.positive > 0).astype(np.float64), (self.negative <= 0).astype(np.float64), halves=2)
-
-    def auc(self) -> Estimate:
-        """Mid-rank AUC over all pairs, with its clustered variance."""
-        return self._estimate(*statistics.placements(self.positive, self.negative), halves=1)
-
-    def _estimate(self, positive: np.ndarray, negative: np.ndarray, halves: int) -> Estimate:
-        """Mean of the two means (``halves`` = 2), or the mean that both sides share (1).
-
-        Pairs of one example, and pairs of one family of models, hang together, so the variance is clustered both ways; never
-        below that of either way alone. *Source:* Obuchowski, Biometrics 53, 1997 (clustered DeLong); Cameron, Gelbach and
-        Miller, JBES 29, 2011 (two ways).
-        """
-        worlds, table = self.worlds, np.zeros(self.log_ratio.shape)
-        for values, mask in ((positive, worlds.positive), (negative, worlds.negative)):
-            table[worlds.pairs & mask] = (values - values.mean()) / (halves * len(values))
-        units = np.arange(table.shape[1]) if worlds.groups is None else np.unique(worlds.groups, return_inverse=True)[1]
-        by_family = np.zeros((worlds.family.max() + 1, table.shape[1]))
-        np.add.at(by_family, worlds.family, table)
-        by_both = np.zeros((units.max() + 1, len(by_family)))
-        np.add.at(by_both, units, by_family.T)
-        across, along = (by_both.sum(1) ** 2).sum(), (by_both.sum(0) ** 2).sum()
-        variance = max(across, along, across + along - (by_both**2).sum())
-        freedom = min(len(np.unique(units[worlds.pairs.any(0)])), len(np.unique(worlds.family[worlds.pairs.any(1)]))) - 1
-        value = (positive.mean() + negative.mean()) / 2
-        if freedom < 1:
-            return Estimate(float(value), np.inf, 0)
-        few = min(len(positive), len(negative))
-        return Estimate(float(value), max(float(variance) * (freedom + 1) / freedom, (few + 2.0) ** -2), freedom)
-
-
-def indiscernibility(accuracy: float) -> float:
-    """1 − |accuracy − ½| / ½: 1 where the worlds cannot be told apart. *Source:* Cadet et al., 2024, arXiv 2410.01276."""
-    return 1 - abs(accuracy - 0.5) / 0.5
-
-
-Attack = Callable[[Worlds], Game]
-
-
-def measure(
-    attack: Attack, worlds: Worlds, *, name: str, part: str, source: str, floors: int = 3, seed: int = 0
-) -> Measured:
-    """Accuracy at p > ½, indiscernibility, AUC and TPR at low FPR of an attack on two worlds, beside its floors.
-
-    A floor (``retrained``) is the same number when the negative world, drawn in two, is played against itself, ``floors``
-    times; it is not exactly ½, since leaving the audited model out makes its own world look a little stranger.
+    ``origins``: of the models of both sets, one after the other.
     """
-    rng = np.random.default_rng(seed)
-    found, doubts = _numbers(attack(worlds)), []
-    try:
-        nulls = [_numbers(attack(worlds.null(rng))) for _ in range(floors)]
-    except Refusal as too_few:
-        nulls, doubts = [], [f"No floor: the negative world cannot be drawn in two ({too_few})."]
-    pairs = int(worlds.pairs.sum())
-    models = int((worlds.pairs & worlds.positive).any(1).sum())
-    out: list[Finding | Skipped] = []
-    for what, number in found.items():
-        if isinstance(number, str):
-            out.append(Skipped(name=f"{name} {what}", family="distribution", reason=number))
-            continue
-        value, interval, doubt = number
-        floor = tuple(each[0] for null in nulls if not isinstance(each := null[what], str))
-        out.append(
-            Finding(
-                name=f"{name} {what}",
-                family="distribution",
-                part=part,
-                value=value,
-                retrained=floor,
-                interval=interval,
-                size=pairs,
-                models=models,
-                doubts=(*doubts, *doubt),
-                source=source,
-            )
+    if phi.shape != positive.shape or others.shape != negative.shape or phi.shape[1:] != others.shape[1:]:
+        raise Refusal(
+            "expected φ and masks of the same examples for both sets of models, got "
+            f"{phi.shape}, {positive.shape}, {others.shape}, {negative.shape}; align them"
         )
-    return out
-
-
-Number = tuple[float, tuple[float, float], tuple[str, ...]]
-
-
-def _numbers(game: Game) -> dict[str, Number | str]:
-    """Every number of a game with its interval and doubts, or why it is skipped."""
-    accuracy, area = game.accuracy(), game.auc()
-    low, high = accuracy.interval(least=0.0)
-    ends = sorted((indiscernibility(low), indiscernibility(high)))
-    found: dict[str, Number | str] = {
-        "accuracy": (accuracy.value, (low, high), ()),
-        "indiscernibility": (indiscernibility(accuracy.value), (ends[0], 1.0 if low <= 0.5 <= high else ends[1]), ()),
-        "AUC": (area.value, area.interval(least=0.0), ()),
-    }
-    for fpr in FALSE_POSITIVE_RATES:
-        point = statistics.tpr_at_fpr(game.positive, game.negative, fpr)
-        found[f"TPR at {fpr:.1%} FPR"] = point.get("skipped") or (
-            point["tpr"],
-            (point["low"], point["high"]),
-            ("The interval takes pairs of model and example as independent.",),
-        )
-    return found
+    return Worlds(
+        phi=np.concatenate([phi, others]),
+        positive=np.concatenate([positive, np.zeros_like(negative)]),
+        negative=np.concatenate([np.zeros_like(positive), negative]),
+        origins=origins,
+        groups=groups,
+    )

@@ -45,6 +45,11 @@ class TrainingJob:
         unseen = {"kept": self.kept} if self.kept else sorted({*self.left_out, *self.validation})
         return digest_of([self.blueprint.as_json(), self.recipe.as_json(), self.seed, unseen, data_fingerprint])
 
+    @property
+    def recipe_digest(self) -> str:
+        """Short digest of network and recipe: what trainings that may be compared have in common."""
+        return digest_of([self.blueprint.as_json(), self.recipe.as_json()])[:12]
+
     def members(self, data: DataSet) -> np.ndarray:
         """Mask over the pool: what the model is trained on."""
         if self.kept:
@@ -69,7 +74,7 @@ class TrainingJob:
             classes=list(data.train.classes),
             data=data.name,
             data_fingerprint=data.fingerprint,
-            trained_on=of_pool(members) if self.kept else trained_on(data.train, self.left_out, self.validation),
+            trained_on=of_pool(data, members) if self.kept else trained_on(data.train, self.left_out, self.validation),
             recipe=self.recipe.as_json(),
             made_by={"verb": "train", "key": key},
             seed=self.seed,
@@ -106,7 +111,10 @@ def made_with(path: Path, key: str) -> bool:
         return False
 
 
-def of_pool(members: np.ndarray) -> dict[str, Any]:
-    """The record of what a model was trained on, as packed bits of the pool."""
+def of_pool(data: DataSet, members: np.ndarray) -> dict[str, Any]:
+    """The record of what a model was trained on: ids left out, or packed bits where there are test examples among it."""
+    cut = len(data.train)
+    if not members[cut:].any():
+        return trained_on(data.train, data.train.ids[~members[:cut]].tolist())
     bits = pack(members)
     return {"count": int(members.sum()), "digest": digest_of(bits), "pool": bits}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -151,20 +152,25 @@ class Shadows:
         """``units``: the unit of each example. ``among``: mask over the pool to draw from; all of it when left out."""
         plan = self.halves(units)
         may = np.ones(len(units), dtype=bool) if among is None else among
-        children = [self._requests(units, may & members, at) for at, members in enumerate(plan.members)]
+        children = [self._requests(units, may, members, at) for at, members in enumerate(plan.members)]
         return _with_children(plan, children, self.halves.seed)
 
-    def _requests(self, units: np.ndarray, members: np.ndarray, original: int) -> list[np.ndarray]:
-        names, sizes = np.unique(units[members], return_counts=True)
-        order = np.random.default_rng([self.halves.seed, _REQUEST, original]).permutation(len(names))
-        cuts = [0, *_cuts(sizes[order], [self.size * (k + 1) for k in range(self.requests)])]
-        wanted = self.size * self.requests
-        if len(order) <= cuts[-1] - (self.requests > 1) or sizes.sum() < wanted or (np.diff(cuts) < 1).any():
+    def _requests(self, units: np.ndarray, may: np.ndarray, members: np.ndarray, original: int) -> list[np.ndarray]:
+        names = np.unique(units[may & members])
+        order = np.random.default_rng([self.halves.seed, _REQUEST, original]).permutation(names)
+        sizes = np.bincount(units)[order]
+        if sizes.sum() < self.size * self.requests or self.size >= members.sum():
             raise Refusal(
-                f"expected original {original} to have {self.requests} times {self.size} members to forget and some to keep, "
-                f"got {int(sizes.sum())} in {len(names)} units; ask for fewer or smaller requests"
+                f"expected original {original} to have {self.requests} times {self.size} members to forget and others to keep, "
+                f"got {int(sizes.sum())} of {int(members.sum())}; ask for fewer or smaller requests"
             )
-        return [np.isin(units, names[order[low:high]]) for low, high in zip(cuts, cuts[1:])]
+        cuts = [0, *_cuts(sizes, [self.size * (k + 1) for k in range(self.requests)])]
+        if (np.diff(cuts) < 1).any():
+            raise Refusal(
+                f"expected {self.requests} requests of whole units, got a unit of {int(sizes.max())} examples, more than fit "
+                f"into one of {self.size}; ask for larger requests"
+            )
+        return [np.isin(units, order[low:high]) for low, high in pairwise(cuts)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +179,7 @@ class Worlds:
 
     Models come in threes, in which every target goes through the three worlds once. Every model is made from an original that
     was trained on the same base and on its targets of worlds one and three.
-    *Source:* Naderloui et al., RULI, USENIX Security 2025, and the authors' code. *Departs:* exactly balanced thirds; the base
+    *Source:* Naderloui et al., RULI, USENIX Security 2025, arXiv 2506.13009, and the authors' code. *Departs:* exactly balanced thirds; the base
     is half of the other units, drawn once, where the authors' is the rest of their training set.
     """
 
@@ -202,7 +208,9 @@ class Worlds:
         for triple in range(self.models // 3):
             order = np.random.default_rng([self.seed, _WORLD, triple]).permutation(audited)
             total = sizes[order].sum()
-            first, second = np.clip(_cuts(sizes[order], [total / 3, 2 * total / 3]), [1, 2], len(order) - 1)
+            first, second = np.minimum(
+                _cuts(sizes[order], [total / 3, 2 * total / 3]), [len(order) - 2, len(order) - 1]
+            )
             thirds = [np.isin(units, part) for part in np.split(order, [first, max(second, first + 1)])]
             for turn in range(3):
                 inside, gone = thirds[turn], thirds[(turn + 1) % 3]
@@ -234,7 +242,9 @@ def _with_children(plan: Plan, requests: Sequence[Sequence[np.ndarray]], seed: i
     parents = np.array([parent for parent, _ in pairs])
     # A child's seed tells its parent and its place among the siblings, so that a larger plan holds the smaller one's.
     places = [place for each in requests for place in range(len(each))]
-    seeds = [own_seed(seed, "unlearn", int(plan.seeds[parent]) + 2**31 * place) for parent, place in zip(parents, places)]
+    seeds = [
+        own_seed(seed, "unlearn", int(plan.seeds[parent]) + 2**31 * place) for parent, place in zip(parents, places)
+    ]
     return Plan(
         np.concatenate((plan.members, plan.members[parents])),
         np.concatenate((plan.forgotten, np.stack([forgotten for _, forgotten in pairs]))),

@@ -35,12 +35,11 @@ def chosen(data: DataSet, mask: np.ndarray) -> Examples:
     train, test = data.train.take(mask[:cut]), data.test.take(mask[cut:])
     if not len(test):
         return train
-    grouped = train.groups is not None and test.groups is not None
     return Examples(
         torch.cat((train.inputs, test.inputs)),
         torch.cat((train.labels, test.labels)),
         np.concatenate((train.ids, test.ids)),
-        np.concatenate((train.groups, test.groups)) if grouped else None,
+        _joined(train.groups, test.groups),
         train.classes,
     )
 
@@ -65,6 +64,8 @@ def labels_of(data: DataSet) -> np.ndarray:
 
 def groups_of(data: DataSet) -> np.ndarray | None:
     """Groups of the pool's examples (person, household …); None where the data have none."""
-    if data.train.groups is None or data.test.groups is None:
-        return None
-    return np.concatenate((data.train.groups, data.test.groups))
+    return _joined(data.train.groups, data.test.groups)
+
+
+def _joined(train: np.ndarray | None, test: np.ndarray | None) -> np.ndarray | None:
+    return None if train is None or test is None else np.concatenate((train, test))

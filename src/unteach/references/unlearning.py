@@ -71,7 +71,7 @@ class UnlearningJob:
         spent = max(time.perf_counter() - start, sum(stage.seconds for stage in stages))
         provenance = replace(
             parent.provenance,
-            trained_on=of_pool(members & ~forgotten),
+            trained_on=of_pool(data, members & ~forgotten),
             parent=parent.fingerprint,
             made_by={**told(self.method), "key": key},
             seed=self.seed,
@@ -91,17 +91,25 @@ class UnlearningJob:
     @staticmethod
     def from_json(values: Mapping[str, Any], parent: TrainingJob) -> UnlearningJob:
         """The job that ``as_json`` told, for this parent."""
-        classes = {type(made).__name__: type(made) for made in (make() for make in METHODS.values())}
-        name = values["method"]
-        if name not in classes:
-            raise Refusal(f"expected a method of unteach ({', '.join(classes)}), got {name!r}; add it to METHODS")
-        method = restored(classes[name], values["settings"])
+        method = restored_method(values["method"], values["settings"])
         return UnlearningJob(parent=parent, method=method, forgotten=values["forgotten"], seed=values["seed"])
+
+
+def restored_method(name: str, settings: Mapping[str, Any]) -> Method:
+    """The method of this class name with these settings, as ``told`` tells them.
+
+    Raises: Refusal for a class that is no method of ours.
+    """
+    classes: dict[str, Any] = {type(made).__name__: type(made) for made in (make() for make in METHODS.values())}
+    if name not in classes:
+        raise Refusal(f"expected a method of unteach ({', '.join(classes)}), got {name!r}; add it to METHODS")
+    found: Method = restored(classes[name], dict(settings))
+    return found
 
 
 def told(method: Method) -> dict[str, Any]:
     """A method with its settings as plain values; where it keeps files does not count."""
-    settings = record(method) if is_dataclass(method) else {}
+    settings: dict[str, Any] = record(method) if is_dataclass(method) else {}
     settings.pop("stored", None)
     return {"method": type(method).__name__, "settings": json.loads(json.dumps(settings, default=str))}
 

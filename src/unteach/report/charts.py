@@ -168,8 +168,8 @@ def _draw_roc(
 ) -> None:
     axes = figure.add_subplot()
     if band:
-        xs, low, high = ([max(v, floor / 10) for v in column] for column in band)
-        axes.fill_between(xs, low, high, step="post", color=BAND, linewidth=0, label="Range of retrained")
+        across, low, high = ([max(v, floor / 10) for v in column] for column in band)
+        axes.fill_between(across, low, high, step="post", color=BAND, linewidth=0, label="Range of retrained")
     axes.plot([floor, 1], [floor, 1], color=SOFT, linewidth=1, label="Guessing")
     for role, curve in curves.items():
         colour, dashes = LINES[role]

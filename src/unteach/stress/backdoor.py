@@ -75,7 +75,9 @@ class Poison:
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.target < 0:
-            raise Refusal(f"expected count of 1 or more and target of 0 or more, got {self.count} and {self.target}; fix")
+            raise Refusal(
+                f"expected count of 1 or more and target of 0 or more, got {self.count} and {self.target}; fix"
+            )
 
     def __call__(self, examples: Examples) -> tuple[Examples, np.ndarray]:
         """The examples to train with, and the ids of the poisoned ones, in the order of the data."""
@@ -121,9 +123,9 @@ class Backdoor:
             return (answers(model, others, engine).argmax(1) == target).double().numpy()
 
         readings: tuple[tuple[str, Lineup[np.ndarray], Examples, bool], ...] = (
-            ("attack success rate", models.map(led), others, False),
-            ("Acc_corr", models.map(lambda model: right(model, stamped, engine)), stamped, True),
-            ("Acc_retain", models.map(lambda model: right(model, clean, engine)), clean, True),
+            ("attack success rate", models.map(led), others, True),
+            ("Acc_corr", models.map(lambda model: right(model, stamped, engine)), stamped, False),
+            ("Acc_retain", models.map(lambda model: right(model, clean, engine)), clean, False),
         )
         return tuple(
             finding(
@@ -131,9 +133,10 @@ class Backdoor:
                 name=name,
                 part="test",
                 interval=share_interval(values.unlearned, examples.groups, seed),
-                two_sided=two_sided,
+                two_sided=not corrupt,
+                control=corrupt,
                 size=len(examples),
                 source=SOURCE,
             )
-            for name, values, examples, two_sided in readings
+            for name, values, examples, corrupt in readings
         )

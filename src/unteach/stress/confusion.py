@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from unteach.audit.finding import Measured
+from unteach.audit.finding import Finding, Measured
 from unteach.engine import Engine
 from unteach.stress.lineup import Models, Parts, answers, finding, one_class_each, share_interval
 from unteach.types import Examples, Refusal
@@ -69,21 +69,39 @@ class Confusion:
     def __call__(self, models: Models, parts: Parts, *, seed: int, engine: Engine) -> Measured:
         """Counts and shares (0–1) on the forget set and on the unseen examples."""
         one_class_each(parts.forget, "interclass confusion")
+        return (
+            *self._errors(models, "forget", parts.forget, seed, engine),
+            *self._errors(models, "test", parts.unseen, seed, engine),
+        )
+
+    def _errors(
+        self, models: Models, part: str, examples: Examples, seed: int, engine: Engine
+    ) -> tuple[Finding, Finding]:
         first, second = self.confuse.first, self.confuse.second
-        found = []
-        for part, examples in (("forget", parts.forget), ("test", parts.unseen)):
-            pair = examples.take(np.isin(examples.labels.numpy(), (first, second)))
-            if not len(pair):
-                raise Refusal(f"expected {part} examples of class {first} or {second}, got none; give the clean labels")
-            labels = pair.labels.numpy()
-            said = models.map(lambda model, pair=pair: answers(model, pair, engine).argmax(1).numpy())
-            low, high = share_interval((said.unlearned != labels).astype(np.float64), pair.groups, seed)
-            counts = said.map(lambda one, labels=labels: float(fgt_error(one, labels, first, second)))
-            shares = said.map(lambda one, labels=labels: ic_error(one, labels, first, second))
-            how = {"part": part, "size": len(pair), "two_sided": False, "source": SOURCE}
-            found.append(finding(counts, name="Fgt-ERR", unit="examples", **how))  # type: ignore[arg-type]
-            found.append(finding(shares, name="IC-ERR", interval=(low, high), **how))  # type: ignore[arg-type]
-        return tuple(found)
+        pair = examples.take(np.isin(examples.labels.numpy(), (first, second)))
+        if not len(pair):
+            raise Refusal(f"expected {part} examples of class {first} or {second}, got none; give the clean labels")
+        labels = pair.labels.numpy()
+        said = models.map(lambda model: answers(model, pair, engine).argmax(1).numpy())
+        counts = finding(
+            said.map(lambda one: float(fgt_error(one, labels, first, second))),
+            name="Fgt-ERR",
+            part=part,
+            two_sided=False,
+            unit="examples",
+            size=len(pair),
+            source=SOURCE,
+        )
+        shares = finding(
+            said.map(lambda one: ic_error(one, labels, first, second)),
+            name="IC-ERR",
+            part=part,
+            interval=share_interval((said.unlearned != labels).astype(np.float64), pair.groups, seed),
+            two_sided=False,
+            size=len(pair),
+            source=SOURCE,
+        )
+        return counts, shares
 
 
 def fgt_error(predictions: np.ndarray, labels: np.ndarray, first: int, second: int) -> int:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from unteach.audit.finding import Finding, Measured
-from unteach.audit.resample import mean_draws, percentile
-from unteach.audit.statistics import clopper_pearson
+from unteach.audit.resample import auc_estimate, mean_draws, percentile
+from unteach.audit.statistics import auc, clopper_pearson
 from unteach.engine import Engine
 from unteach.types import Examples, MultiClass, Refusal
 
@@ -37,6 +37,15 @@ class Lineup(Generic[T]):
             unlearned=change(self.unlearned),
             retrained=tuple(map(change, self.retrained)),
             original=None if self.original is None else change(self.original),
+        )
+
+    def zip(self, other: Lineup[S]) -> Lineup[tuple[T, S]]:
+        """Pairs of what two hold for each model."""
+        both = self.original is not None and other.original is not None
+        return Lineup(
+            unlearned=(self.unlearned, other.unlearned),
+            retrained=tuple(zip(self.retrained, other.retrained)),
+            original=(self.original, other.original) if both else None,  # type: ignore[arg-type]
         )
 
     def against(self, compare: Callable[[T, tuple[T, ...]], S]) -> Lineup[S]:
@@ -92,16 +101,23 @@ def finding(
     part: str,
     interval: tuple[float, float] | None = None,
     two_sided: bool = True,
+    control: bool = True,
     unit: str = "",
     size: int = 0,
     doubts: tuple[str, ...] = (),
     source: str = "",
 ) -> Finding:
-    """The unlearned model's number beside the retrained ones', with a doubt where the original's lies among these too."""
-    if numbers.original is not None and len(numbers.retrained) > 1:
+    """The unlearned model's number beside the retrained ones'.
+
+    ``control``: the original, which forgot nothing, should stand out; a doubt tells where it does not.
+    """
+    if control and numbers.original is not None and len(numbers.retrained) > 1:
         low, high = min(numbers.retrained), max(numbers.retrained)
         if numbers.original <= high and (not two_sided or numbers.original >= low):
-            doubts = (*doubts, "The original model, which forgot nothing, passes as well: this number sees nothing here.")
+            doubts = (
+                *doubts,
+                "The original model lies among the retrained ones as well: this number sees nothing here.",
+            )
     return Finding(
         name=name,
         family="behaviour",
@@ -114,6 +130,29 @@ def finding(
         size=size,
         doubts=doubts,
         source=source,
+    )
+
+
+def auc_finding(
+    scores: Lineup[tuple[np.ndarray, np.ndarray]],
+    name: str,
+    part: str,
+    groups: tuple[np.ndarray | None, np.ndarray | None],
+    seed: int,
+    doubts: tuple[str, ...] = (),
+) -> Finding:
+    """AUC of the first against the second scores of each model; the interval is the unlearned one's, by group where there are."""
+    plus, minus = scores.unlearned
+    first, second = groups
+    units = None if first is None or second is None else (first, second)
+    estimate = auc_estimate(plus[None], minus[None], np.ones(1), units, seed)
+    return finding(
+        scores.map(lambda one: auc(*one)),
+        name=name,
+        part=part,
+        interval=estimate.interval(least=0.0),
+        size=len(plus) + len(minus),
+        doubts=doubts,
     )
 
 

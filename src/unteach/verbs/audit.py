@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unteach.audit import INDISTINGUISHABLE, Tolerance
 from unteach.checkpoint import check_data, load
-from unteach.data import forget_ids, split, write_ids
-from unteach.types import Refusal
+from unteach.data import DataSet, forget_ids, split, write_ids
+from unteach.engine import Engine
+from unteach.recipe import Recipe
+from unteach.references.tiers import Company
+from unteach.types import Refusal, Split
+from unteach.verbs.company import retrained_of
+from unteach.verbs.depth import Depth, method_of
 from unteach.verbs.evaluation import Cast, evaluate
-from unteach.verbs.request import refuse_unless_references, request
-from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
+from unteach.verbs.request import recipe_of, refuse_unless_references, request
+from unteach.verbs.settings import DataChoice, Machine, Output, anywhere, check_seed
 from unteach.verbs.train import plain
 
 
@@ -37,6 +42,9 @@ class AuditRun:
     source: DataChoice = field(default_factory=DataChoice)
     ids: str = ""
     """What was to be forgotten: a file of ids (forget.txt of the forget run), class:NAME or group:NAME."""
+    depth: Depth = field(default_factory=Depth)
+    recipe: Recipe | None = None
+    """How the original was trained, for the models of a tier, when the checkpoint does not say."""
     tolerance: Tolerance = field(default_factory=Tolerance)
     """How far from retraining still counts as equal."""
     retain_sample: int = 10_000
@@ -68,6 +76,9 @@ class AuditRun:
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
             folder = self.output.open(plain(self))
             write_ids(folder / "forget.txt", ids)
+            company = self._company(data, cast, parts, engine) if self.depth.asked else None
+            if company:
+                cast = replace(cast, retrained=(*retrained, *retrained_of(company)))
             findings = evaluate(
                 data,
                 parts,
@@ -78,5 +89,15 @@ class AuditRun:
                 seed=self.seed,
                 folder=folder,
                 engine=engine,
+                company=company,
             )
         return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0
+
+    def _company(self, data: DataSet, cast: Cast, parts: Split, engine: Engine) -> Company:
+        if cast.original is None:
+            raise Refusal("expected --original for a --tier, whose models are trained as it was, got none; give it")
+        recipe = self.recipe or recipe_of(cast.original)
+        method = method_of(cast.unlearned.provenance)
+        source, seed = anywhere(self.source), self.seed
+        planned = self.depth.company(data, source, cast.original, recipe, parts, method, seed, self.machine.precision)
+        return self.depth.gather(planned, cast.original, engine.events, aloud=engine.rank == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 import torch
 
 from unteach.audit import Roles, Tolerance, audit
-from unteach.checkpoint import Checkpoint, environment
+from unteach.audit.joined import joined
+from unteach.checkpoint import Checkpoint, Provenance, environment, new_network
 from unteach.data import DataSet
 from unteach.engine import Engine
+from unteach.models import MODELS, Blueprint
+from unteach.references.tiers import Company
 from unteach.store import digest_of, read_json, save_tensors, write_json
 from unteach.types import Examples, Signals, Split
+from unteach.verbs.company import measures_of, pressed, references_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,14 @@ class Cast:
     unlearned: Checkpoint
     retrained: tuple[Checkpoint, ...] = ()
 
+    @cached_property
+    def untrained(self) -> Checkpoint | None:
+        """The same network with fresh weights; None where code from outside makes it, which may load trained ones."""
+        blueprint = getattr(self.unlearned.model, "unteach_blueprint", None)
+        if not isinstance(blueprint, Blueprint) or blueprint.name not in MODELS:
+            return None
+        return Checkpoint(new_network(blueprint, seed=1).eval(), Provenance(), Path("untrained"))
+
     def members(self) -> dict[str, list[Checkpoint]]:
         """Role to models, only the roles that are filled."""
         held_out = self.retrained[-1:] if len(self.retrained) > 1 else ()
@@ -34,6 +47,7 @@ class Cast:
             "unlearned": [self.unlearned],
             "retrained": list(targets),
             "held_out_retrained": list(held_out),
+            "untrained": [self.untrained] if self.untrained else [],
         }
         return {role: models for role, models in roles.items() if models}
 
@@ -49,8 +63,12 @@ def evaluate(
     seed: int,
     folder: Path,
     engine: Engine,
+    company: Company | None = None,
 ) -> dict[str, Any]:
-    """Score every model once, judge the scores, write signals, findings and report into ``folder``; returns the findings."""
+    """Score every model once, judge the scores, write signals, findings and report into ``folder``; returns the findings.
+
+    ``company``: the models of a tier, all there; with them every measure is taken that they allow.
+    """
     from rich.console import Console
 
     from unteach.report import render
@@ -61,8 +79,14 @@ def evaluate(
     signals, roles = _signals(cast, judged, parts.forget, engine)
     masks = _masks([len(retain) if retain else 0, len(parts.forget), len(data.test)])
     names = np.concatenate([part.ids for part in judged])
+    known = references_of(company, names) if company else None
+    measures: list[Any] = []
+    if company:
+        named = {"forget": parts.forget, **({"retain": retain} if retain else {}), "test": data.test}
+        measures = [*measures_of(company, named, seed)]
+        measures += pressed(company, cast.original, cast.unlearned, parts, seed, engine)
     findings = audit(
-        signals,
+        joined(signals, known) if known else signals,
         roles=roles,
         retain=masks[0],
         forget=masks[1],
@@ -70,8 +94,12 @@ def evaluate(
         ids=names,
         classes=data.train.classes,
         tolerance=tolerance,
+        thorough=company is not None,
+        measures=measures,
         seed=seed,
     )
+    if company:
+        findings["tier"] = company.tier.words()
     findings |= _story(data, parts, cast, spec, seed, signals)
     if engine.rank > 0:
         return findings
@@ -111,7 +139,11 @@ def _signals(cast: Cast, judged: list[Examples], forget: Examples, engine: Engin
             gone = np.asarray(
                 checkpoint.provenance.trained_on.get("left_out", forget.ids if role != "original" else []), dtype=str
             )
-            saw = in_training & (~np.isin(ids, gone) | (role == "unlearned") & np.isin(ids, forget.ids))
+            saw = (
+                in_training
+                & (role != "untrained")
+                & (~np.isin(ids, gone) | (role == "unlearned") & np.isin(ids, forget.ids))
+            )
             members.append(saw)
             at.setdefault(role, []).append(len(names))
             names.append(f"{role}:{checkpoint.path.name}")
@@ -128,6 +160,7 @@ def _signals(cast: Cast, judged: list[Examples], forget: Examples, engine: Engin
         retrained=tuple(at.get("retrained", ())),
         held_out_retrained=at.get("held_out_retrained", [None])[0],
         unlearned=at["unlearned"][0],
+        untrained=at.get("untrained", [None])[0],
     )
     return signals, roles
 

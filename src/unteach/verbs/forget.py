@@ -18,17 +18,22 @@ from unteach.methods import Amun
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
+from unteach.references.tiers import Company
+from unteach.references.unlearning import settled
 from unteach.store import digest_of, load_tensors
 from unteach.types import Method, Refusal, Split
+from unteach.verbs.company import retrained_of
+from unteach.verbs.depth import Depth
 from unteach.verbs.evaluation import Cast, evaluate
 from unteach.verbs.request import (
+    recipe_of,
     refuse_unless_in_range,
     refuse_unless_references,
     refuse_without_recipe,
     request,
     with_defaults,
 )
-from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
+from unteach.verbs.settings import DataChoice, Machine, Output, anywhere, check_seed
 from unteach.verbs.train import plain
 
 
@@ -56,7 +61,9 @@ class Forget:
     method: Method = field(default_factory=Amun)
     """How to forget; `unteach list` tells the methods."""
     references: int = 2
-    """Retrained models to train for the report beyond those given; 0 for none, then the verdict is inconclusive."""
+    """Retrained models for the report, those given included; 0 for none, then the verdict is inconclusive. A --tier has its
+    own."""
+    depth: Depth = field(default_factory=Depth)
     retrained: tuple[Path, ...] = ()
     """Checkpoints already retrained without these ids; the last one is held out as a control if there are several."""
     recipe: Recipe | None = None
@@ -91,7 +98,11 @@ class Forget:
             folder = self.output.open(plain(self))
             write_ids(folder / "forget.txt", ids)
             unlearned = self._unlearn(data, original, parts, folder, engine)
-            made = [job(data, folder / name, engine) for name, job in jobs.items()]
+            company = self._company(data, original, parts, engine) if self.depth.asked else None
+            if company:
+                made = list(retrained_of(company))
+            else:
+                made = [job(data, folder / name, engine) for name, job in jobs.items()]
             cast = Cast(original=original, unlearned=unlearned, retrained=(*given, *made))
             findings = evaluate(
                 data,
@@ -103,8 +114,15 @@ class Forget:
                 seed=self.seed,
                 folder=folder,
                 engine=engine,
+                company=company,
             )
         return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0
+
+    def _company(self, data: DataSet, original: Checkpoint, parts: Split, engine: Engine) -> Company:
+        recipe, source = self._recipe(original, data), anywhere(self.source)
+        method = settled(self.method, recipe)
+        planned = self.depth.company(data, source, original, recipe, parts, method, self.seed, self.machine.precision)
+        return self.depth.gather(planned, original, engine.events, aloud=engine.rank == 0)
 
     def _unlearn(self, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine) -> Checkpoint:
         path = folder / "model.safetensors"
@@ -152,7 +170,7 @@ class Forget:
 
     def _jobs(self, data: DataSet, original: Checkpoint, parts: Split, given: int) -> dict[str, TrainingJob]:
         """File names and trainings of the references that are not given."""
-        if given >= self.references:
+        if given >= self.references or self.depth.asked:
             return {}
         recipe = self._recipe(original, data)
         blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
@@ -182,13 +200,7 @@ class Forget:
     def _recipe(self, original: Checkpoint, data: DataSet) -> Recipe:
         if self.recipe is not None:
             return replace(self.recipe, augment=self.recipe.augment or data.augment)
-        known = original.provenance.recipe
-        if not known:
-            raise Refusal(
-                f"expected {original.path} to say how it was trained, got a file that does not; give "
-                "--recipe.optim.lr, --recipe.optim.epochs … for the retrained references, or --retrained FILES, or --references 0"
-            )
-        return Recipe.from_json(known)
+        return recipe_of(original)
 
 
 def _reference(number: int) -> str:

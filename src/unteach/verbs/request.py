@@ -72,6 +72,20 @@ def refuse_without_recipe(method: Method, original: Checkpoint) -> None:
         )
 
 
+def recipe_of(original: Checkpoint) -> Recipe:
+    """How the original says it was trained, for models that are to be compared with it.
+
+    Raises: Refusal when it does not say.
+    """
+    known = original.provenance.recipe
+    if not known:
+        raise Refusal(
+            f"expected {original.path} to say how it was trained, got a file that does not; give "
+            "--recipe.optim.lr, --recipe.optim.epochs … for the retrained references, or --retrained FILES, or --references 0"
+        )
+    return Recipe.from_json(known)
+
+
 def refuse_unless_it_saw(model: Checkpoint, ids: list[str]) -> None:
     unseen = sorted(set(model.provenance.trained_on.get("left_out", [])) & set(ids))
     if unseen:

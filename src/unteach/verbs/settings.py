@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unteach.data import DataSet, load
+from unteach.data import WITH_PATH, DataSet, load
 from unteach.engine import Engine
 from unteach.events import Events
+from unteach.references.manifest import DataSpec
 from unteach.types import Refusal
 
 
@@ -121,3 +122,10 @@ class Output:
             )
         write_json(file, settings)
         return self.out
+
+
+def anywhere(choice: DataChoice) -> DataSpec:
+    """The data as any process finds them: paths from the root of the file system."""
+    name, colon, rest = choice.data.partition(":")
+    spec = f"{name}:{Path(rest).absolute()}" if colon and name in WITH_PATH else choice.data
+    return DataSpec(spec=spec, root=choice.data_root and choice.data_root.absolute(), task=choice.task)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unteach.references import work
+from unteach.references.executors.outcome import attempt, refusal
+from unteach.runtime import settle_allocator
 from unteach.types import Refusal
 
 OBJECT_STORE = 128 << 20  # bytes of a cluster started here: what jobs make goes to the cache folder, not through Ray
@@ -52,13 +56,11 @@ class Ray:
         """
         if not numbers:
             return
-        from unteach.references import work
-
         failed: dict[int, str] = {}
         with self._session() as ray:
             self._check_room(ray.nodes())
             # In these options, not in a later `.options`: only here does a share of a GPU end the process with its job.
-            task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(attempt)
+            task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(_do)
             device, threads = ("cuda" if self.gpus else "cpu"), self.cpus
             waiting = {task.remote(work.do, manifest.absolute(), n, device, threads): n for n in numbers}
             try:
@@ -70,8 +72,8 @@ class Ray:
                         else:
                             failed[number] = reason
             finally:
-                for task in waiting:  # we were stopped: in a session that stays open they would go on
-                    ray.cancel(task, force=True)
+                for left in waiting:  # we were stopped: in a session that stays open they would go on
+                    ray.cancel(left, force=True)
         if failed:
             raise refusal(failed, len(numbers))
 
@@ -85,10 +87,19 @@ class Ray:
             yield ray
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ours = {"include_dashboard": False, "object_store_memory": OBJECT_STORE} if self.address == "local" else {}
+        here = self.address == "local"
         try:
-            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", **ours)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+            if self.address not in ("auto", "local"):  # where nobody answers, Ray itself would try for minutes
+                host, _, port = self.address.rpartition(":")
+                socket.create_connection((host, int(port)), timeout=10).close()
+            ray.init(
+                address=self.address,
+                include_dashboard=False if here else None,
+                object_store_memory=OBJECT_STORE if here else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
             raise Refusal(
                 f"expected a Ray cluster at {self.address}, got: {_first_line(error)}; "
                 "start one (ray start --head), or give address local"
@@ -118,28 +129,10 @@ def _reason(ray: Any, ended: Any) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
-def attempt(do: Callable[..., None], manifest: Path, number: int, device: str, threads: int) -> str | None:
-    """Do one job in this process; why it failed, or None.
-
-    The reason comes back as text: not every exception can be pickled, and a machine that fails must look different.
-    """
-    try:
-        do(manifest, number, device=device, threads=threads)
-    except Refusal as error:
-        return str(error)
-    except Exception as error:
-        traceback.print_exc()  # for the log of the process
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def refusal(failed: Mapping[int, str], total: int) -> Refusal:
-    """What to raise for jobs that failed, with the reason of each of the first three."""
-    shown = "; ".join(f"job {number}: {reason}" for number, reason in sorted(failed.items())[:3])
-    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-    return Refusal(
-        f"expected all {total} jobs to be done, got {len(failed)} that failed ({shown}{more}); do them again"
-    )
+def _do(do: Callable[..., None], manifest: Path, number: int, device: str, threads: int) -> str | None:
+    """The task: one job in a worker process of Ray's."""
+    settle_allocator()
+    return attempt(do, manifest, number, device, threads)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from unteach.references.executors.ray import attempt, refusal
+from unteach.references import work
+from unteach.references.executors.outcome import attempt, refusal
+from unteach.runtime import settle_allocator
 from unteach.store import read_json, write_json
 from unteach.types import Refusal
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 POLL = 1.0  # seconds between two looks at the folder
 GRACE = 15.0  # seconds in which a shared file system shows everyone what one machine wrote
+NOTICE = 30  # seconds before its time limit that SLURM warns a task, and up to 60 earlier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +31,9 @@ class Slurm:
     """Deal the jobs evenly to the tasks of a SLURM job array.
 
     A task does its jobs one after the other and loads the data once. Beside its logs it leaves a small file for each job,
-    which the waiting process reads: a job is told when it is done, not when its task ends. What was lost when tasks were preempted,
-    ran out of time or died is dealt out and submitted again, ``retries`` times; what a job itself raises would come
-    again and is not tried twice, nor is what somebody cancelled. Being stopped cancels the array.
+    which the waiting process reads: a job is told when it is done, not when its task ends. What was lost because tasks were
+    preempted, ran out of time or died is dealt out and submitted again, ``retries`` times; what a job itself raises would
+    come again and is not tried twice, nor is what somebody cancelled. Stopping the waiting process cancels the array.
 
     Manifest, cache folder, data and ``folder`` are on a file system that all machines share. What else a cluster asks for
     is given by sbatch's own variables, such as SBATCH_ACCOUNT or SBATCH_QOS.
@@ -39,7 +42,7 @@ class Slurm:
     partition: str = ""
     """Partition of the cluster; left out, its usual one."""
     minutes: int = 60
-    """Time limit of a task, in minutes: enough for its share of the jobs."""
+    """Time limit of a task, in minutes, 2 or more: enough for its share of the jobs."""
     cpus: int = 1
     """Processor cores of a task, 1 or more, and the threads it computes with: another number may change the last bits."""
     gpus: int = 0
@@ -54,13 +57,20 @@ class Slurm:
     """Where tasks run: slurm, or local for processes on this machine."""
 
     def __post_init__(self) -> None:
-        for name, low in (("minutes", 1), ("cpus", 1), ("gpus", 0), ("at_once", 1), ("retries", 0)):
+        for name, low in (("minutes", 2), ("cpus", 1), ("gpus", 0), ("at_once", 1), ("retries", 0)):
             if getattr(self, name) < low:
                 raise Refusal(f"expected {name} to be at least {low}, got {getattr(self, name)}; choose a larger one")
         if self.gpus > 1:
             raise Refusal(f"expected gpus to be 0 or 1, got {self.gpus}; a job computes on one device")
         if self.cluster not in ("slurm", "local"):
             raise Refusal(f"expected cluster to be slurm or local, got {self.cluster!r}; choose one of these")
+
+    @property
+    def places(self) -> int:
+        """How many tasks there are at most, each with one job at a time."""
+        if self.cluster == "slurm":
+            return self.at_once
+        return max(1, min(self.at_once, (os.cpu_count() or 1) // self.cpus))
 
     def __call__(self, manifest: Path, numbers: Sequence[int], tell: Callable[[int], None]) -> None:
         """Do these jobs of the manifest, and tell each that is done.
@@ -94,12 +104,14 @@ class Slurm:
                     time.sleep(GRACE)
                     board.read()
                 for job in ended:
-                    missing = dict.fromkeys(board.open.intersection(running.pop(job)), _end_of(job))
-                    if job.state.startswith("CANCELLED"):
-                        board.fail(missing)
-                    lost |= missing
-                    if missing and not job.done():
-                        job.cancel(check=False)
+                    missing = board.open.intersection(running.pop(job))
+                    if missing:
+                        reasons = dict.fromkeys(missing, _end_of(job))
+                        if job.state.startswith("CANCELLED"):
+                            board.fail(reasons)
+                        elif not job.done():
+                            job.cancel(check=False)
+                        lost |= reasons
         finally:
             for job in running:
                 job.cancel(check=False)
@@ -107,13 +119,8 @@ class Slurm:
 
     def _submit(self, executor: AutoExecutor, manifest: Path, board: _Board) -> dict[Job[None], list[int]]:
         """An array of tasks, each with its share of the open jobs."""
-        from unteach.references import work
-
-        most = self.at_once
-        if self.cluster == "local":
-            most = max(1, min(most, (os.cpu_count() or 1) // self.cpus))
         jobs = sorted(board.open)
-        shares = [jobs[first::most] for first in range(min(most, len(jobs)))]
+        shares = [jobs[first :: self.places] for first in range(min(self.places, len(jobs)))]
         device = "cuda" if self.gpus else "cpu"
         tasks = [partial(_work_off, work.do, manifest, share, board.folder, device, self.cpus) for share in shares]
         try:
@@ -139,6 +146,7 @@ class Slurm:
             cpus_per_task=self.cpus,
             gpus_per_node=self.gpus or None,
             slurm_partition=self.partition or None,
+            slurm_signal_delay_s=NOTICE,
             # Since SLURM 22.05 a step does not take over the cores of its job.
             slurm_srun_args=[f"--cpus-per-task={self.cpus}"],
         )
@@ -182,8 +190,13 @@ def _work_off(
     do: Callable[..., None], manifest: Path, numbers: Sequence[int], folder: Path, device: str, threads: int
 ) -> None:
     """A task of the array: its jobs in turn, each with a file that says how it ended."""
+    from submitit.core.utils import UncompletedJobError
+
+    settle_allocator()
     for number in numbers:
-        write_json(folder / f"{number}.json", attempt(do, manifest, number, device, threads))
+        # At the time limit a signal of submitit's raises this wherever the job stands: it is the task that failed.
+        reason = attempt(do, manifest, number, device, threads, through=(UncompletedJobError,))
+        write_json(folder / f"{number}.json", reason)
 
 
 def _end_of(job: Job[None]) -> str:

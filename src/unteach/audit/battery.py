@@ -1,0 +1,67 @@
+"""Every measure that signals alone allow, of the unlearned model beside every retrained one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unteach.audit.distances import output_distances
+from unteach.audit.finding import Finding, Measured, Skipped
+from unteach.audit.fitted_attacks import fitted_findings
+from unteach.audit.games import Pools
+from unteach.audit.likelihood import likelihood_games
+from unteach.audit.lower_bound import epsilon_lower_bound
+from unteach.audit.membership import Confidence
+from unteach.audit.roles import Roles
+from unteach.audit.svc_suite import svc_findings
+from unteach.types import Signals
+
+
+def battery(signals: Signals, roles: Roles, pool: Pools, correct: np.ndarray, *, seed: int) -> Measured:
+    """Distances of the answers, fitted attacks, the SVC suite with its composites, likelihood attacks, a lower bound of ε.
+
+    The held-out retrained model counts among the retrained ones: each of them is judged by the others, or by the same attack.
+    ``correct``: right answers, ``models × examples``. Empty without an unlearned model.
+    """
+    judged = roles.unlearned
+    clean = tuple(at for at in (*roles.retrained, roles.held_out_retrained) if at is not None and at != judged)
+    if judged is None:
+        return ()
+    found: list[Finding | Skipped] = []
+    if signals.labels.ndim == 1:
+        for part, rows in {"forget": pool.forget, "retain": pool.retain, "test": pool.test}.items():
+            if len(rows):
+                mine, others = signals.logits[judged][0, rows], np.stack([signals.logits[at][0, rows] for at in clean])
+                groups = None if pool.groups is None else pool.groups[rows]
+                found += output_distances(mine, others, part, groups=groups, seed=seed)
+        found.append(_worst_class(correct, signals.labels, pool, judged, clean))
+    else:
+        found.append(Skipped(name="distances of answers", family="distance", reason="every example has several labels"))
+    found += fitted_findings(signals, judged, clean, pool, seed=seed)
+    found += svc_findings(signals, judged, clean, pool, original=roles.original)
+    phi = np.stack([Confidence()(signals, at) for at in (judged, *clean)])
+    found.append(epsilon_lower_bound(phi, pool.sides("FT"), groups=pool.groups, seed=seed))
+    if signals.references:
+        found += likelihood_games(signals, judged, clean, pool, seed=seed)
+    else:
+        reason = "no reference models were trained; ask for a tier that has some"
+        found.append(Skipped(name="LiRA and RMIA", family="membership", reason=reason))
+    return found
+
+
+def _worst_class(
+    correct: np.ndarray, labels: np.ndarray, pool: Pools, judged: int, clean: tuple[int, ...]
+) -> Finding | Skipped:
+    """Test accuracy on the class that is worst for each model."""
+    rows = pool.test
+    classes = np.unique(labels[rows])
+    if not len(classes):
+        return Skipped(name="accuracy on the worst class", family="utility", reason="there are no test examples")
+    worst = [min(correct[at][rows[labels[rows] == c]].mean() for c in classes) for at in (judged, *clean)]
+    return Finding(
+        name="accuracy on the worst class",
+        family="utility",
+        part="test",
+        value=float(worst[0]),
+        retrained=tuple(map(float, worst[1:])),
+        size=len(rows),
+    )

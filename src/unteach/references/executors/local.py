@@ -1,0 +1,201 @@
+"""Workers on this machine: long-lived processes of one thread each, or this process alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from unteach.references import work
+from unteach.references.executors.outcome import attempt, refusal
+from unteach.runtime import settle_allocator
+from unteach.types import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """Do the jobs on this machine, several at a time.
+
+    Each worker is a process that loads the data once and does job after job; which worker does a job doesn't change its bytes.
+    One worker works in this process. On GPUs each worker has a place on one card. A worker that dies (out of memory, killed)
+    is replaced once and its job done again.
+    """
+
+    workers: int = 0
+    """Processes, 1 or more; 0 for one a core, or on GPUs one a slot."""
+    threads: int = 1
+    """CPU threads of each, 1 or more; another number may change the last bits of a model."""
+    slots: int = 1
+    """Models at a time on one GPU, 1 or more; small networks leave room for several."""
+    device: str = "auto"
+    """auto (GPUs if there are any), cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("workers", 0), ("threads", 1), ("slots", 1)):
+            if getattr(self, name) < low:
+                raise Refusal(f"expected {name} to be {low} or more, got {getattr(self, name)}; give a larger number")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise Refusal(f"expected device auto, cpu or cuda, got {self.device!r}; choose one of these")
+
+    @property
+    def places(self) -> int:
+        """How many models are made at a time."""
+        if self.workers:
+            return self.workers
+        return max(1, self._cards * self.slots if self._cards else _cores() // self.threads)
+
+    @property
+    def _cards(self) -> int:
+        return 0 if self.device == "cpu" else torch.cuda.device_count()
+
+    def __call__(self, manifest: Path, numbers: Sequence[int], tell: Callable[[int], None]) -> None:
+        """Do these jobs; see ``Executor``."""
+        places = min(self.places, len(numbers))
+        if self.places == 1 or not numbers:
+            failed = self._here(manifest, numbers, tell)
+        else:
+            failed = _Pool(self, manifest, numbers, tell).work(places)
+        if failed:
+            raise refusal(failed, len(numbers))
+
+    def _here(self, manifest: Path, numbers: Sequence[int], tell: Callable[[int], None]) -> dict[int, str]:
+        failed = {}
+        for number in numbers:
+            reason = attempt(work.do, manifest, number, self.device, self.threads)
+            if reason is None:
+                tell(number)
+            else:
+                failed[number] = reason
+        return failed
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    job: int | None = None
+
+
+@dataclass
+class _Pool:
+    """The workers of one call, what they are at, and what is still to be done."""
+
+    settings: Local
+    manifest: Path
+    numbers: Sequence[int]
+    tell: Callable[[int], None]
+    workers: dict[Connection, _Worker] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    spare: int = 1  # how many dead workers are replaced
+
+    def work(self, places: int) -> dict[int, str]:
+        """All jobs; returns why some failed."""
+        self.waiting = deque(self.numbers)
+        try:
+            with _inherited(OMP_NUM_THREADS=str(self.settings.threads)):
+                for place in range(places):
+                    self._hire(place)
+                while any(worker.job is not None for worker in self.workers.values()):
+                    for pipe in wait(list(self.workers)):
+                        self._hear(self.workers[pipe])  # type: ignore[index]
+        finally:
+            for worker in self.workers.values():
+                worker.pipe.close()  # the end of its work
+                worker.process.terminate()
+            for worker in self.workers.values():
+                worker.process.join()
+        return self.failed | dict.fromkeys(self.waiting, "no worker was left to do it")
+
+    def _hire(self, place: int) -> None:
+        ours, theirs = get_context("spawn").Pipe()
+        card = place % self.settings._cards if self.settings._cards else None
+        arguments = (theirs, self.manifest, self.settings.device, card, self.settings.threads)
+        process = get_context("spawn").Process(target=serve, args=arguments, name=f"worker {place}", daemon=True)
+        process.start()
+        theirs.close()  # so that its death ends the pipe
+        self.workers[ours] = _Worker(process, ours)
+        self._give(self.workers[ours])
+
+    def _give(self, worker: _Worker) -> None:
+        worker.job = self.waiting.popleft() if self.waiting else None
+        if worker.job is not None:
+            with suppress(OSError):  # it is dead: its pipe ends, which is heard
+                worker.pipe.send(worker.job)
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            number, reason = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            return
+        if reason is None:
+            self.tell(number)
+        else:
+            self.failed[number] = reason
+        self._give(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        del self.workers[worker.pipe]
+        worker.process.join()
+        job, how = worker.job, _death(worker.process.exitcode)
+        print(f"unteach: {worker.process.name} {how} while at job {job}", file=sys.stderr, flush=True)
+        if job is None:
+            return
+        if self.spare:
+            self.spare -= 1
+            self.waiting.appendleft(job)
+            self._hire(int(worker.process.name.removeprefix("worker ")))
+        else:
+            self.failed[job] = f"the worker {how}; try fewer workers"
+
+
+def serve(pipe: Connection, manifest: Path, device: str, card: int | None, threads: int) -> None:
+    """A worker's life: jobs from the pipe, answers into it, until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
+    if card is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[card] if visible else str(card)
+    settle_allocator()
+    torch.set_num_threads(threads)
+    try:
+        while True:
+            number = pipe.recv()
+            pipe.send((number, attempt(work.do, manifest, number, device, threads)))
+    except (EOFError, OSError):  # the parent closed the pipe, or died
+        return
+
+
+def _death(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"was killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _inherited(**variables: str) -> Iterator[None]:
+    """Environment variables for the processes that are started meanwhile: OpenMP reads its own as torch is loaded."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,138 @@
+"""How strong an audit is asked for: the tier, the models it takes, and who makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from unteach.checkpoint import Checkpoint, Provenance
+from unteach.data import DataSet
+from unteach.events import Events
+from unteach.models import Blueprint
+from unteach.recipe import Recipe
+from unteach.references.cache import Cache
+from unteach.references.executors import Local, Ray, Shard, Slurm
+from unteach.references.forecast import Forecast, forecast
+from unteach.references.manifest import DataSpec
+from unteach.references.stages import run
+from unteach.references.tiers import TIERS, Company, tier_named
+from unteach.references.unlearning import restored_method
+from unteach.types import Method, Refusal, Split
+from unteach.verbs.company import targets_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """How strong the audit is to be, and where the models that it takes are kept."""
+
+    tier: str = ""
+    """smoke, quick, standard, strong or gold: how many models the audit stands on; left out, only the retrained ones given or
+    asked for. Says beforehand what is missing and how long that takes here."""
+    max_minutes: float = 0.0
+    """The strongest tier that fits into so many minutes, given what the cache holds; 0: as --tier says."""
+    cache: Path = Path("runs/cache")
+    """Folder of models that audits of the same data and recipe share; `unteach cache` tells what is in it."""
+    executor: Local | Shard | Ray | Slurm = field(default_factory=Local)
+    """Who trains missing models: this machine, a share of several machines, a Ray cluster or SLURM."""
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.tier or self.max_minutes)
+
+    def company(
+        self,
+        data: DataSet,
+        source: DataSpec,
+        original: Checkpoint,
+        recipe: Recipe,
+        parts: Split,
+        method: Method | None,
+        seed: int,
+        precision: str,
+    ) -> Company:
+        """The models of the tier, planned; nothing is trained yet."""
+        blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
+        assert isinstance(blueprint, Blueprint)
+        pool = np.zeros(len(data.train) + len(data.test), dtype=bool)
+        trained, forget = pool.copy(), pool
+        forget[data.train.positions(parts.forget.ids)] = True
+        trained[: len(data.train)] = True
+        known = original.provenance.trained_on
+        held = parts.validation.ids.tolist() if parts.validation else []
+        trained[data.train.positions([*known.get("left_out", []), *held])] = False
+        planned = Company(
+            tier=tier_named(self.tier or "smoke"),
+            data=data,
+            source=source,
+            blueprint=blueprint,
+            recipe=recipe,
+            trained=trained,
+            forget=forget,
+            method=method,
+            cache=Cache(self.cache),
+            seed=seed,
+            precision=precision,
+        )
+        return self._within_budget(planned, original) if self.max_minutes else planned
+
+    def _within_budget(self, planned: Company, original: Checkpoint) -> Company:
+        """The strongest tier whose missing models fit. Raises: Refusal when none does, or nothing tells how long they take."""
+        told = []
+        for name, tier in reversed(TIERS.items()):
+            made = replace(planned, tier=tier)
+            costs = costs_of(made, original)
+            minutes = sum(cost.seconds for cost in costs) / self._places / 60
+            unknown = sum(cost.unknown for cost in costs)
+            told.append(f"{name} {minutes:.0f}" + (" and more" if unknown else ""))
+            if minutes <= self.max_minutes and not unknown:
+                return made
+        raise Refusal(
+            f"expected a tier that is known to fit into {self.max_minutes:g} minutes, got {', '.join(told)}; give more "
+            "minutes, or run --tier smoke once, so that it is known what a model takes here"
+        )
+
+    @property
+    def _places(self) -> int:
+        return int(getattr(self.executor, "places", 1))
+
+    def gather(self, company: Company, original: Checkpoint, events: Events, *, aloud: bool = True) -> Company:
+        """Make what is missing of the company's models, saying what that takes; returns it with RULI's targets chosen.
+
+        Raises: Refusal when some are left to other machines.
+        """
+        self._make(company, original, events, aloud)
+        if company.tier.worlds and company.method is not None:
+            company = replace(company, targets=targets_of(company))
+            self._make(company, original, events, aloud)
+        return company
+
+    def _make(self, company: Company, original: Checkpoint, events: Events, aloud: bool) -> None:
+        if aloud:
+            words = [cost.words(self._places) for cost in costs_of(company, original) if cost.models]
+            print(f"audit on {company.tier.words()} models: {'; '.join(words) or 'all are there'}", flush=True)
+        for manifest in company.manifests:
+            if manifest.left() and run(manifest.write(), self.executor, events):
+                raise Refusal(
+                    f"expected all models of the tier, got {len(manifest.left())} left to others; "
+                    "run the same command again when they are done"
+                )
+
+
+def costs_of(company: Company, original: Checkpoint) -> list[Forecast]:
+    """What is missing, manifest by manifest."""
+    found, counted = [], set()
+    for manifest in company.manifests:
+        left = [number for number in manifest.left() if manifest.keys[number] not in counted]
+        counted |= {manifest.keys[number] for number in left}
+        found.append(forecast(manifest, left, company.data, original))
+    return found
+
+
+def method_of(story: Provenance) -> Method | None:
+    """The method that a checkpoint says it was made by, with its settings; None where it doesn't, or it is no longer known."""
+    try:
+        return restored_method(story.made_by["method"], story.made_by["settings"])
+    except (KeyError, Refusal, TypeError):
+        return None
