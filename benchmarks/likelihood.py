@@ -176,7 +176,7 @@ def main() -> int:
     found = rmia(10_000, 10_000, given.rounds) + rmia(50_000, 10_000, given.rounds)
     for references in (16, 64):
         found += lira(references, 20_000, 300, given.rounds)
-    found.append(kernels(32, 1000, 4, given.rounds))
+    found.append(kernels(32, 1000, 8, given.rounds))
     head = ["score", "matrix or loop, ms", "unteach, ms", "times faster (target ≥ 100)", "largest difference"]
     print(markdown([*head, "its peak, MiB", "unteach's peak, MiB"], map(cells, found)))
     print("\n" + "\n".join(f"{each['what']}: {each['note']}" for each in found))

@@ -38,7 +38,7 @@ def filled(folder: Path, models: str = "orsha", views: int = 1) -> LogitStore:
     """One model per letter; the first was trained on retain and forget, the others on retain only."""
     store = opened(folder)
     for at, key in enumerate(models):
-        store.put(key, logits(at, views), members=PART < (1 if at else 2), about={"seed": at})
+        store.put(key, logits(at, views), members=(PART < 1) | (at == 0) & (PART == 1), about={"seed": at})
     return store
 
 

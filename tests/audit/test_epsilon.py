@@ -119,7 +119,8 @@ def test_more_rules_fit_into_narrower_populations_so_only_f_norm_compares():
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 5), st.booleans())
 def test_thresholds_alone_only_see_the_order(seed, power, flip):
     rng = np.random.default_rng(seed)
-    unlearned, retrained = rng.uniform(0.5, 2, (12, 3)), rng.uniform(0.5, 2, (13, 3))
+    # Odd numbers of models: the median of an even number lies between two values, and where depends on the scale.
+    unlearned, retrained = rng.uniform(0.5, 2, (11, 3)), rng.uniform(0.5, 2, (13, 3))
     measure = ForgettingQuality(intervals=False)
     if flip:
         unlearned, retrained = unlearned + 0.3, retrained + 0.3

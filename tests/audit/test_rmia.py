@@ -227,3 +227,6 @@ def test_refusals():
     assert np.isfinite(Rmia(everyone=True)(replace(signals, members=all_seen), 0)).all()
     with pytest.raises(Refusal, match="temperature above 0"):
         TaylorSoftmax(temperature=0)
+    for wrong in (lambda: Rmia(gamma=0), lambda: OfflineRmia(share=1.1)):
+        with pytest.raises(Refusal, match="above 0 and a share from 0 to 1"):
+            wrong()

@@ -88,6 +88,11 @@ def test_strata_find_the_vulnerable_examples():
         strata(trained, members, 61)
 
 
+def test_a_width_of_nothing_is_refused():
+    with pytest.raises(Refusal, match="width above 0, got 0"):
+        Ruli(width=0)
+
+
 def test_the_leak_shows_in_the_vulnerable_stratum():
     trained, unlearned, members, forgotten = shadows(traces=0.4)
     vulnerable, protected = strata(*(shadows(seed=1)[at] for at in (0, 2)), 30)

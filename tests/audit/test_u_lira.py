@@ -170,13 +170,15 @@ def test_the_second_reading_also_sees_the_footprint_of_the_algorithm():
     phi = ease + rng.normal(-1.5, 1, (40, 100)) + 2 * (members & ~forgotten)
     retrained = ease + rng.normal(0, 1, (30, 100))
     seen = np.zeros((30, 100), dtype=bool)
-    found = two_readings(
-        phi, members, forgotten, retrained=retrained, retrained_members=seen, origins=np.arange(40) // 2
-    )
+    found = two_readings(phi, members, forgotten, retrained=(retrained, seen), origins=np.arange(40) // 2)
     area = {each.name: each.value for each in found if isinstance(each, Finding) and each.name.endswith("AUC")}
     assert area["U-LiRA (against unlearned models) AUC"] == pytest.approx(0.5, abs=0.05)
     assert area["U-LiRA (against retrained models) AUC"] > 0.8
-    assert len(two_readings(phi, members, forgotten)) * 2 == len(found)
+    first = two_readings(phi, members, forgotten)
+    assert len(first) - 1 == len(found) / 2
+    assert isinstance(first[-1], Skipped)
+    with pytest.raises(Refusal, match="both worlds"):
+        two_readings(phi, members, forgotten | ~members)
 
 
 def test_examples_without_both_worlds_are_not_played():

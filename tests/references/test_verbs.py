@@ -141,7 +141,7 @@ def test_a_forecast_is_the_sum_of_what_was_measured(
     records = manifest.cache.records()
     for record, seconds in zip(records, (2.0, 4.0)):
         assert record.environment["processor"] == environment()["processor"]
-        manifest.cache.put(replace(record, seconds=seconds, units=480.0, scoring=0.5))
+        manifest.cache.put(replace(record, seconds=seconds, units=360.0, scoring=0.5))
     found = forecast(manifest, manifest.left(), data, original)
     assert (found.models, found.unknown) == (4, 0)
     assert found.seconds == pytest.approx(4 * (3.0 + 0.5))

@@ -67,11 +67,14 @@ class Finding:
         """
         if len(self.retrained) < 2:
             return None
-        return self.value <= max(self.retrained) and (not self.two_sided or self.value >= min(self.retrained))
+        return bool(self.value <= max(self.retrained) and (not self.two_sided or self.value >= min(self.retrained)))
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, with ``target`` and ``inside``."""
-        return asdict(self) | {"target": self.target, "inside": self.inside}
+        numbers = {"value": float(self.value), "retrained": tuple(map(float, self.retrained))}
+        ends = None if self.interval is None else tuple(map(float, self.interval))
+        target = None if self.target is None else float(self.target)
+        return asdict(self) | numbers | {"interval": ends, "target": target, "inside": self.inside}
 
 
 @dataclass(frozen=True, kw_only=True)

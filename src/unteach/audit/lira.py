@@ -53,10 +53,10 @@ class Lira:
     """Online LiRA: log ratio of the likelihoods of φ under normal laws fitted to IN and to OUT reference models.
 
     Per view, log N(φ; μ_in, σ²_in) − log N(φ; μ_out, σ²_out), then the mean over the views. μ is the median over the models,
-    as in the authors' code (the paper writes means; in a Gaussian simulation medians cost about 0.008 AUC).
-    *Source:* Carlini et al., LiRA, 2022, arXiv 2112.03570, algorithm 1. *Departs:* several views are averaged, not one
-    multivariate normal; pooled variances are those within examples, of IN models for IN and of OUT models for OUT (the
-    authors' code takes one standard deviation over all examples and models, that of IN for both).
+    as in the authors' code (the paper writes means; in a Gaussian simulation medians cost up to 0.01 AUC).
+    *Source:* Carlini et al., LiRA, 2022, arXiv 2112.03570, algorithm 1. *Departs:* views are averaged, as in the authors'
+    code, where the paper has one multivariate normal; a pooled variance is that within examples, of IN models for IN and of
+    OUT models for OUT, where the authors' code takes one deviation over all examples and models, that of IN, for both.
     """
 
     per_example_from: int = 64
@@ -87,7 +87,7 @@ class Lira:
 class OfflineLira:
     """Offline LiRA: how far φ lies above OUT reference models, (φ − μ_out) / σ_out, averaged over the views.
 
-    μ and σ as in `Lira`. *Source:* Carlini et al., LiRA, 2022, arXiv 2112.03570, section V-C (one-sided test). *Departs:* the
+    μ and σ as in `Lira`. *Source:* Carlini et al., LiRA, 2022, arXiv 2112.03570, the offline attack. *Departs:* the
     z-value, not its normal probability: the order is the same, but the probability is 1.0 from 8.3 σ on.
     """
 

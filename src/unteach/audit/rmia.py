@@ -37,6 +37,13 @@ def dominance(ratios: np.ndarray, population: np.ndarray, gamma: float) -> np.nd
     return share
 
 
+def _check(gamma: float, share: float = 0.0) -> None:
+    if gamma <= 0 or not 0 <= share <= 1:
+        raise Refusal(
+            f"expected γ above 0 and a share from 0 to 1, got {gamma} and {share}; the defaults are 1 and 0.3"
+        )
+
+
 def _score(mine: np.ndarray, expected: np.ndarray, unseen: np.ndarray, gamma: float, everyone: bool) -> np.ndarray:
     """Mean over the views of the dominance by signal / expected signal, both ``views × examples``."""
     population = np.ones_like(unseen) if everyone else unseen
@@ -63,6 +70,9 @@ class Rmia:
     """Take all other examples as the population, not only those that no audited model was trained on."""
     signal: Softmax | TaylorSoftmax = field(default_factory=Softmax)
     """What is read of a model: the probability of the true class."""
+
+    def __post_init__(self) -> None:
+        _check(self.gamma)
 
     @property
     def least(self) -> tuple[int, int]:
@@ -93,6 +103,9 @@ class OfflineRmia:
     """Take all other examples as the population, not only those that no audited model was trained on."""
     signal: Softmax | TaylorSoftmax = field(default_factory=Softmax)
     """What is read of a model: the probability of the true class."""
+
+    def __post_init__(self) -> None:
+        _check(self.gamma, self.share)
 
     @property
     def least(self) -> tuple[int, int]:

@@ -32,6 +32,10 @@ class Ruli:
     width: float | None = None
     """Standard deviation of the kernels; none: Silverman's rule per example and world. The public code has 1.0."""
 
+    def __post_init__(self) -> None:
+        if self.width is not None and self.width <= 0:
+            raise Refusal(f"expected a width above 0, got {self.width}; leave it out for Silverman's rule")
+
     def __call__(self, worlds: Worlds) -> Game:
         log_ratio = np.full(worlds.phi.shape, np.nan)
         rows = np.flatnonzero(worlds.pairs.any(1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unteach.audit.finding import Measured
+from unteach.audit.finding import Measured, Skipped
 from unteach.audit.lira import LEAST_VARIANCE, log_normal
 from unteach.audit.world_game import Game, measure
 from unteach.audit.worlds import LeftOut, Worlds, stacked
@@ -51,8 +51,7 @@ def two_readings(
     members: np.ndarray,
     forgotten: np.ndarray,
     *,
-    retrained: np.ndarray | None = None,
-    retrained_members: np.ndarray | None = None,
+    retrained: tuple[np.ndarray, np.ndarray] | None = None,
     origins: np.ndarray | None = None,
     groups: np.ndarray | None = None,
     attack: ULira | None = None,
@@ -62,7 +61,7 @@ def two_readings(
     """U-LiRA with both readings of *never*: unlearned models that never saw the example, and plainly retrained ones.
 
     ``phi``: confidences of the unlearned models, ``models × examples``; ``members``, ``forgotten``: what their originals were
-    trained on and what they were asked to forget (forgotten ≤ members). ``retrained``, ``retrained_members``: the same of
+    trained on and what they were asked to forget (forgotten ≤ members). ``retrained``: confidences and members of
     retrained models, for the second reading. ``origins``: the original of each unlearned model. The first reading isolates
     the trace of the example; the second also sees the footprint of the algorithm.
     """
@@ -70,12 +69,13 @@ def two_readings(
     first = Worlds(phi, forgotten, ~members, origins, None, groups)
     name, source = "U-LiRA (against unlearned models)", SOURCE
     found = [*measure(test, first, name=name, part=part, source=source, seed=seed)]
-    if retrained is not None and retrained_members is not None:
-        families = None if origins is None else _families(origins, len(retrained))
-        second = stacked(phi, forgotten, retrained, ~retrained_members, origins=families, groups=groups)
-        name = "U-LiRA (against retrained models)"
-        found += measure(test, second, name=name, part=part, source=source, seed=seed)
-    return found
+    name = "U-LiRA (against retrained models)"
+    if retrained is None:
+        return [*found, Skipped(name=name, family="distribution", reason="no retrained models were given")]
+    others, seen = retrained
+    families = None if origins is None else _families(origins, len(others))
+    second = stacked(phi, forgotten, others, ~seen, origins=families, groups=groups)
+    return [*found, *measure(test, second, name=name, part=part, source=source, seed=seed)]
 
 
 def _families(origins: np.ndarray, alone: int) -> np.ndarray:

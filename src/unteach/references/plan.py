@@ -179,8 +179,8 @@ class Worlds:
 
     Models come in threes, in which every target goes through the three worlds once. Every model is made from an original that
     was trained on the same base and on its targets of worlds one and three.
-    *Source:* Naderloui et al., RULI, USENIX Security 2025, arXiv 2506.13009, and the authors' code. *Departs:* exactly balanced thirds; the base
-    is half of the other units, drawn once, where the authors' is the rest of their training set.
+    *Source:* Naderloui et al., RULI, USENIX Security 2025, arXiv 2506.13009, and the authors' code. *Departs:* exactly
+    balanced thirds; the base is half of the other units, drawn once, where the authors' is the rest of their training set.
     """
 
     models: int = 36

@@ -82,11 +82,10 @@ class Depth:
         told = []
         for name, tier in reversed(TIERS.items()):
             made = replace(planned, tier=tier)
-            costs = costs_of(made, original)
-            minutes = sum(cost.seconds for cost in costs) / self._places / 60
-            unknown = sum(cost.unknown for cost in costs)
-            told.append(f"{name} {minutes:.0f}" + (" and more" if unknown else ""))
-            if minutes <= self.max_minutes and not unknown:
+            cost = cost_of(made, original)
+            minutes = cost.seconds / self._places / 60
+            told.append(f"{name} {minutes:.0f}" + (" and more" if cost.unknown else ""))
+            if minutes <= self.max_minutes and not cost.unknown:
                 return made
         raise Refusal(
             f"expected a tier that is known to fit into {self.max_minutes:g} minutes, got {', '.join(told)}; give more "
@@ -110,8 +109,10 @@ class Depth:
 
     def _make(self, company: Company, original: Checkpoint, events: Events, aloud: bool) -> None:
         if aloud:
-            words = [cost.words(self._places) for cost in costs_of(company, original) if cost.models]
-            print(f"audit on {company.tier.words()} models: {'; '.join(words) or 'all are there'}", flush=True)
+            print(
+                f"models beside it: {company.tier.words()}; {cost_of(company, original).words(self._places)}",
+                flush=True,
+            )
         for manifest in company.manifests:
             if manifest.left() and run(manifest.write(), self.executor, events):
                 raise Refusal(
@@ -120,14 +121,20 @@ class Depth:
                 )
 
 
-def costs_of(company: Company, original: Checkpoint) -> list[Forecast]:
-    """What is missing, manifest by manifest."""
+def cost_of(company: Company, original: Checkpoint) -> Forecast:
+    """What all models that are missing will cost; one that two manifests name is made once."""
     found, counted = [], set()
     for manifest in company.manifests:
         left = [number for number in manifest.left() if manifest.keys[number] not in counted]
         counted |= {manifest.keys[number] for number in left}
         found.append(forecast(manifest, left, company.data, original))
-    return found
+    sources = dict.fromkeys(cost.source for cost in found if cost.source)
+    return Forecast(
+        models=sum(cost.models for cost in found),
+        unknown=sum(cost.unknown for cost in found),
+        seconds=sum(cost.seconds for cost in found),
+        source="; ".join(sources),
+    )
 
 
 def method_of(story: Provenance) -> Method | None:

@@ -77,7 +77,7 @@ class References:
 
     def __call__(self) -> int:
         check_seed(self.seed)
-        source = _anywhere(self.source)
+        source = anywhere(self.source)
         if self.source.download:
             self.source.load()
         data = source.load()
@@ -89,7 +89,7 @@ class References:
         for plan in self._plans(data, original):
             jobs += jobs_of(plan, blueprint=blueprint, recipe=recipe, method=self.method)
         manifest = Manifest(
-            source=anywhere(self.source),
+            source=source,
             fingerprint=data.fingerprint,
             cache=Cache(self.folder),
             jobs=in_order(jobs, data.fingerprint),
