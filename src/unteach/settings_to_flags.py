@@ -10,7 +10,14 @@ from unteach.store import choices
 from unteach.types import Method, Refusal
 
 SHORT = {"--clip": "--clip.target", "--prune": "--prune.share"}
-FLAT = ("source", "training", "output", "machine", "method", "depth")  # fields whose own fields are flags without a prefix
+FLAT = (
+    "source",
+    "training",
+    "output",
+    "machine",
+    "method",
+    "depth",
+)  # fields whose own fields are flags without a prefix
 
 
 def add_settings(parser: Any, instance: Any, prefix: str = "", unset: bool = False) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from unteach.audit.accuracy import average_gap
 from unteach.audit.comparison import Tolerance
+from unteach.audit.finding import Finding, Skipped
 from unteach.audit.findings import audit
+from unteach.audit.likelihood import LIKELIHOOD
 from unteach.audit.membership import MEMBERSHIP, MembershipTest
 from unteach.audit.mia_nn import MiaNn
 from unteach.audit.nomus import forgetting_score, nomus
@@ -14,11 +16,14 @@ from unteach.audit.verdict import INDISTINGUISHABLE, VERDICTS
 
 __all__ = [
     "INDISTINGUISHABLE",
+    "LIKELIHOOD",
     "MEMBERSHIP",
     "VERDICTS",
+    "Finding",
     "MembershipTest",
     "MiaNn",
     "Roles",
+    "Skipped",
     "Tolerance",
     "audit",
     "average_gap",

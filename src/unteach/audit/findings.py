@@ -112,7 +112,7 @@ def audit(
         "exposed": most_exposed(signals, judged["unlearned"], found["unlearned"], pool, ids, classes) if listed else [],
         "exposed_count": {name: one.count for name, one in found.items()},
         "classes": whole,
-        "measures": [one.as_json() for one in taken],
+        "measures": [one.as_json() | {"chance": chance(one)} for one in taken],
         "power": _power(measured.get("unlearned", {})),
         "skipped": _skipped(roles, models, whole, [one for one in measures if isinstance(one, Skipped)]),
         "doubts": _doubts(pool, len(roles.retrained), classes),

@@ -125,6 +125,56 @@ GLOSSARY = (
     Term("Fingerprint", "A checksum that changes when a single byte of the model or data does."),
 )
 
+FOR_MEASURES = (
+    Term(
+        "LiRA",
+        "The likelihood-ratio attack: reference models trained with and without a record tell what the judged model’s "
+        "confidence on it should be in either case. Offline, only models without it are used. It sees single records that "
+        "stand out, which comparing records with one another cannot.",
+        "nearer to the retrained models, on either side",
+        "the retrained models’ AUC under the same attack",
+    ),
+    Term(
+        "RMIA",
+        "A likelihood-ratio attack that needs few reference models: a record is accused when its confidence, beside that of "
+        "the references, beats the same ratio of most other records. The form of the AMUN paper has its own softmax.",
+        "nearer to the retrained models, on either side",
+        "the retrained models’ AUC under the same attack",
+    ),
+    Term(
+        "U-LiRA and RULI",
+        "Many models are made to forget by the same method. Can a model that forgot a record be told from models that "
+        "never saw it? RULI asks this of the most vulnerable records apart.",
+        "nearer to 0.5",
+        "what models that never saw it give when played against each other",
+    ),
+    Term(
+        "KLoM and the competition’s ε",
+        "Distances, record by record, between the confidences of many unlearned and many retrained models. F is the share of "
+        "the points that the NeurIPS 2023 competition gives for small ε.",
+        "KLoM and ε lower, F higher",
+        "what retrained models give among themselves",
+    ),
+    Term(
+        "MIA-efficacy (SVC)",
+        "Share of forgotten records that a support vector machine, fitted on the same model’s answers to retained and test "
+        "records, takes for unseen. It has no ideal of its own.",
+        "nearer to the retrained models, on either side",
+        "the retrained models’ share",
+    ),
+    Term(
+        "ToW, AUS, averaging gap",
+        "Composites of accuracies (and an attack) in one number. They can hide one large difference among small ones.",
+        "1 − ToW and the gap lower, AUS higher",
+        "what retrained models give among themselves",
+    ),
+    Term(
+        "Power",
+        "How large a difference had to be for this audit to raise an alarm four times in five. An audit with little power "
+        "finds nothing whatever it is shown.",
+    ),
+)
+
 FOR_CLASSES = (
     Term(
         "Neighbour class",
@@ -157,5 +207,6 @@ FOR_CLASSES = (
 
 
 def terms(findings: Mapping[str, Any]) -> tuple[Term, ...]:
-    """The glossary of these findings: terms about forgotten classes stand there only when there are some."""
-    return GLOSSARY + (FOR_CLASSES if mappings(at(findings, "classes")) else ())
+    """The glossary of these findings: terms about forgotten classes and further measures only when there are some."""
+    further = FOR_MEASURES if mappings(at(findings, "measures")) else ()
+    return GLOSSARY + further + (FOR_CLASSES if mappings(at(findings, "classes")) else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unteach.report.numerals import count, fixed
+from unteach.report.numerals import chance, count, fixed
 from unteach.report.reading import at, interval, mappings, number, numbers, text
 from unteach.report.tables import Cell, Table
 from unteach.report.words import ABSENT, FAMILIES
@@ -15,7 +15,7 @@ COLUMNS = (
     Cell("Unlearned"),
     Cell("Retrained", "target: their mean"),
     Cell("Their range"),
-    Cell("Inside", "that range"),
+    Cell("Chance", "of one more retrained"),
 )
 
 
@@ -37,13 +37,13 @@ def _row(one: Mapping[str, Any]) -> tuple[Cell, ...]:
     decimals = _decimals([number(one.get("value")), *(among or [])])
     unit = text(one.get("unit"))
     ends = interval(one.get("interval"))
-    inside = one.get("inside")
+    odds = number(one.get("chance"))
     return (
         Cell(_name(one), _note(one), "head"),
         _cell(number(one.get("value")), decimals, unit, _span(ends, decimals) if ends else ""),
         _cell(number(one.get("target")), decimals, unit),
         Cell(_span((min(among), max(among)), decimals)) if among and len(among) > 1 else Cell("–", "", "absent"),
-        Cell("yes" if inside else "no") if isinstance(inside, bool) else Cell("–", "", "absent"),
+        Cell("–", "", "absent") if odds is None else Cell(chance(odds)),
     )
 
 

@@ -138,8 +138,9 @@ CLASSES_SOURCE = (
 
 # Families of further measures: title, and what to read in the table.
 _RANGE = (
-    "Each retrained model was judged by the others in the same way: that is the range. One more exact retraining falls "
-    "outside of it now and then, and in some row of a long table often; the check of hard tests above allows for that."
+    "Each retrained model was judged by the others in the same way: that is the range. The last column is the chance that "
+    "one more exact retraining lies as far from their mean; with many rows some small chances are bound to occur, which the "
+    "check of further measures above allows for."
 )
 FAMILIES = {
     "membership": ("Further membership attacks", f"Target: the retrained models’ numbers, on either side. {_RANGE}"),

@@ -21,10 +21,12 @@ class List:
 
     def __call__(self) -> int:
         from unteach.attacks import ATTACKS
-        from unteach.audit import MEMBERSHIP
+        from unteach.audit import LIKELIHOOD, MEMBERSHIP
         from unteach.data import DATA
         from unteach.methods import METHODS
         from unteach.models import MODELS
+        from unteach.references.tiers import TIERS
+        from unteach.stress import STRESS
         from unteach.types import Refusal
 
         if self.method:
@@ -38,6 +40,9 @@ class List:
             "methods": {name: _method_line(made) for name, made in METHODS.items()},
             "attacks": {name: _first_line(made) for name, made in ATTACKS.items()},
             "membership tests": {name: _first_line(made) for name, made in MEMBERSHIP.items()},
+            "likelihood attacks": {name: _first_line(type(made)) for name, made in LIKELIHOOD.items()},
+            "tests of behaviour": {name: _first_line(made) for name, made in STRESS.items()},
+            "tiers": {name: tier.words() for name, tier in TIERS.items()},
         }
         for title, rows in tables.items():
             print(title)

@@ -22,6 +22,7 @@ from unteach.references.plan import Halves, Plan, Retrains, Shadows, Unlearned, 
 from unteach.references.pool import groups_of
 from unteach.references.stages import run
 from unteach.types import Method, Refusal
+from unteach.verbs.request import recipe_of
 from unteach.verbs.settings import DataChoice, anywhere, check_seed
 
 
@@ -165,11 +166,6 @@ class References:
 
     def _recipe(self, data: DataSet, original: Checkpoint | None) -> Recipe:
         if self.recipe is None and original is not None:
-            if not original.provenance.recipe:
-                raise Refusal(
-                    f"expected {original.path} to say how it was trained, got a file that does not; give "
-                    "--recipe.optim.lr, --recipe.optim.epochs …"
-                )
-            return Recipe.from_json(original.provenance.recipe)
+            return recipe_of(original)
         given = self.recipe or Recipe()
         return replace(given, augment=given.augment or data.augment)
