@@ -1,12 +1,12 @@
 """Peak memory of attacks on a logit store that is larger than the memory they are allowed.
 
-    OMP_NUM_THREADS=1 python benchmarks/memory.py [--models 128] [--views 8] [--limit 1.5]
+    OMP_NUM_THREADS=1 python benchmarks/memory.py [--references 128] [--views 8] [--limit 1.5]
 
-Makes a store of random logits (models × views × 60,000 examples × 10 classes, float32) in a temporary folder. Every attack runs
-in a process of its own whose data segment may not grow by more than ``--limit`` GiB (RLIMIT_DATA: what is allocated, and private
-maps that may be written, as safetensors' are; a store read at once would be refused), and tells its peak of resident memory:
-with the pages of the store that are mapped at that moment, less what Python, torch and the store's examples hold before.
-One row an attack, on one model; likelihood attacks take all others as references. The folder is deleted afterwards.
+Makes a store of random logits in a temporary folder: a target and references × views × 60,000 examples × 10 classes, float32.
+Every attack runs in a process of its own whose data segment may not grow by more than ``--limit`` GiB (RLIMIT_DATA: what is
+allocated, and private maps that may be written, as safetensors' are; the store read at once is refused), and tells by how much
+its resident memory rose at most, mapped pages of the store included. Population attacks score 16 models, one after the other;
+likelihood attacks score the target with all references. The folder is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ from unteach.audit.membership import MembershipTest
 from unteach.audit.rmia import OfflineRmia, Rmia
 from unteach.logit_store import LogitStore
 
-EXAMPLES, CLASSES = 60_000, 10
-ATTACKS: dict[str, type[MembershipTest]] = MEMBERSHIP | {
+EXAMPLES, CLASSES, JUDGED = 60_000, 10, 16
+LIKELIHOOD: dict[str, type[MembershipTest]] = {
     "LiRA online": Lira,
     "LiRA offline": OfflineLira,
     "RMIA online": Rmia,
@@ -38,84 +39,94 @@ ATTACKS: dict[str, type[MembershipTest]] = MEMBERSHIP | {
 }
 
 
-def fill(folder: Path, models: int, views: int) -> int:
-    """A target that trained on the first half of the examples, and references on random halves; the size in bytes."""
+def fill(folder: Path, references: int, views: int) -> int:
+    """A target that trained on the first half of the examples, and pairs of references on complementary random halves."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, CLASSES, EXAMPLES)
     store = LogitStore.open(folder, ids=np.arange(EXAMPLES).astype(str), labels=labels)
     # Float32 normals are the slowest part: one table, rolled, does for all models.
     noise = rng.standard_normal((views, EXAMPLES, CLASSES), dtype=np.float32)
-    for at in range(models):
-        members = rng.random(EXAMPLES) < 0.5 if at else np.arange(EXAMPLES) < EXAMPLES // 2
+    members = np.arange(EXAMPLES) < EXAMPLES // 2
+    for at in range(references + 1):
+        if at:
+            members = rng.random(EXAMPLES) < 0.5 if at % 2 else ~members
         logits = np.roll(noise, 997 * at, axis=1)
         logits[:, np.arange(EXAMPLES), labels] += 2 + 2 * members
         store.put(f"m{at:03}", logits, members=members)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory(field: str) -> int:
+    """A line of /proc/self/status in bytes: VmRSS (resident), VmHWM (its peak), VmData (allocated)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def allocated() -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
-    return int(line.split()[1]) * 1024
+def bound(limit: float) -> None:
+    """From here on no more than ``limit`` GiB on top may be allocated, and the peak counts anew."""
+    most = memory("VmData") + int(limit * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def attack(folder: Path, name: str, limit: float) -> dict[str, float]:
-    """One attack on the first model; its own peak in bytes, and its seconds."""
-    keys = LogitStore.existing(folder).keys()
-    signals = LogitStore.existing(folder).signals(keys[:1], references=keys[1:])
-    before, most = peak(), allocated() + int(limit * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    """One attack's own peak in bytes, and its seconds."""
+    store = LogitStore.existing(folder)
+    keys, alone = store.keys(), name in MEMBERSHIP
+    signals = store.signals(keys) if alone else store.signals(keys[:1], references=keys[1:])
+    if alone:  # what a population attack calls unseen is what no model of an audit was trained on, its references aside
+        signals = replace(signals, members=np.broadcast_to(signals.members[0], signals.members.shape))
+    test = (MEMBERSHIP | LIKELIHOOD)[name]()
+    bound(limit)
+    before = memory("VmRSS")
     start = time.perf_counter()
-    scores = ATTACKS[name]()(signals, 0)
+    for at in reversed(range(JUDGED if alone else 1)):
+        scores = test(signals, at)  # in the end those of the target
     seconds = time.perf_counter() - start
     low, high = scores[EXAMPLES // 2 :].mean(), scores[: EXAMPLES // 2].mean()
     assert np.isfinite(scores).all(), name
     assert high > low or name == "two-sided", name
-    return {"peak": peak() - before, "seconds": seconds}
+    return {"peak": memory("VmHWM") - before, "seconds": seconds}
 
 
 def refused(folder: Path, limit: float) -> bool:
     """Whether the limit holds: all logits in one array must not fit."""
     keys = LogitStore.existing(folder).keys()
     stack = LogitStore.existing(folder).signals(keys).logits
-    most = allocated() + int(limit * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    bound(limit)
     try:
         np.stack([stack[at] for at in range(len(stack))])
-    except MemoryError:
+    except (MemoryError, RuntimeError):  # NumPy, and the map of a file
         return True
     return False
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=int, default=128)
+    parser.add_argument("--references", type=int, default=128)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--limit", type=float, default=1.5, help="GiB that an attack may allocate")
     parser.add_argument("--one", nargs=2, metavar=("FOLDER", "ATTACK"), help="for the processes that this one starts")
     args = parser.parse_args()
     if args.one:
         folder = Path(args.one[0])
-        known = args.one[1] in ATTACKS
+        known = args.one[1] in MEMBERSHIP | LIKELIHOOD
         print(json.dumps(attack(folder, args.one[1], args.limit) if known else refused(folder, args.limit)))
         return
     with tempfile.TemporaryDirectory(prefix="unteach-memory-") as name:
-        size = fill(Path(name), args.models, args.views)
+        size = fill(Path(name), args.references, args.views)
 
         def one(what: str) -> dict[str, float]:
             command = [sys.executable, __file__, "--limit", str(args.limit), "--one", name, what]
             told: dict[str, float] = json.loads(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             )
             return told
 
-        print(f"store: {args.models} × {args.views} × {EXAMPLES:,} × {CLASSES}, {size / 2**20:,.0f} MiB")
+        print(f"store: {args.references + 1} × {args.views} × {EXAMPLES:,} × {CLASSES}, {size / 2**20:,.0f} MiB")
         print(f"limit: {args.limit * 1024:,.0f} MiB; all logits at once: {'refused' if one('all') else 'fit'}")
         rows = []
-        for what in ATTACKS:
+        for what in MEMBERSHIP | LIKELIHOOD:
             found = one(what)
             share = f"{found['peak'] / size:.0%}"
             rows.append([what, f"{found['peak'] / 2**20:,.0f}", share, f"{found['seconds']:.1f}"])

@@ -15,7 +15,8 @@ from unteach.data import DataSet
 from unteach.methods import FineTune
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
-from unteach.references.cache import Cache
+from unteach.references import Local, run
+from unteach.references.cache import Cache, digest_of_array, opened
 from unteach.references.manifest import DataSpec, Manifest, in_order, jobs_of
 from unteach.references.plan import Halves, Shadows, units_of
 from unteach.train import Sgd
@@ -60,6 +61,25 @@ def make(spec: DataSpec, data: DataSet, blueprint: Blueprint, recipe: Recipe) ->
         return Manifest(cache=Cache(folder), **given)  # type: ignore[arg-type]
 
     return made
+
+
+@pytest.fixture(scope="session")
+def whole(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The manifest, worked off without disturbance."""
+    manifest = make(tmp_path_factory.mktemp("whole"))
+    assert run(manifest.write(), Local(workers=1, device="cpu")) == []
+    return manifest
+
+
+@pytest.fixture(scope="session")
+def logits() -> Callable[[Manifest], dict[str, str]]:
+    """The digest of every model's logits, read from the store, and not from the record."""
+
+    def read(manifest: Manifest) -> dict[str, str]:
+        store = opened(manifest.cache.logits(manifest.fingerprint, manifest.views))
+        return {key: digest_of_array(store.logits(key)) for key in store.keys()}  # noqa: SIM118 - not a dict
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -95,10 +95,8 @@ def test_two_nodes_make_the_bytes_of_one_process(cluster: Any, make: Callable[..
     assert run(here.write(), Local(workers=1, device="cpu")) == []
     assert run(there.write(), Ray(address=cluster.address)) == []
     for key in here.keys:
-        one, other = here.cache.record(key), there.cache.record(key)
-        assert one is not None
-        assert other is not None
-        assert one.logits == other.logits
+        one, other = (manifest.cache.record(key).logits for manifest in (here, there))
+        assert one == other
         assert there.cache.has_logits(key, 1, closely=True)
 
 

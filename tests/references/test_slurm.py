@@ -25,7 +25,7 @@ FATES = {"lost": "NODE_FAIL", "preempted": "PREEMPTED", "cancelled": "CANCELLED 
 
 
 class Task:
-    """A task as submitit tells of it: it did ``done`` of its jobs, and ended as ``state``."""
+    """A task as submitit tells of it: it did ``done`` of its jobs, and met its fate."""
 
     def __init__(self, function: partial[None], fate: str, done: int) -> None:
         self.function, self.state, self.cancelled, self.looks = function, FATES.get(fate, "COMPLETED"), False, 0
@@ -155,8 +155,7 @@ def test_what_somebody_cancelled_is_not_submitted_again(submit: Callable[..., li
     arrays = Arrays("cancelled")
     with pytest.raises(Refusal, match="1 that failed"):
         submit(arrays, [0, 1], at_once=2)
-    assert tried == [1]
-    assert len(arrays.arrays) == 1
+    assert (tried, len(arrays.arrays)) == ([1], 1)
 
 
 def test_being_stopped_cancels_what_runs(submit: Callable[..., list[int]], tried: list[int]) -> None:
@@ -225,11 +224,8 @@ def test_tasks_run_in_processes_and_a_killed_one_again(tmp_path: Path, monkeypat
     told: list[int] = []
     Slurm(cluster="local", at_once=1, cpus=2)(tmp_path / "manifest.json", [0, 1, 2], told.append)
     assert told == [0, 1, 2]
-    assert {path.stem: path.read_text() for path in tmp_path.glob("*.tries")} == {
-        "0": "cpu-2 ",
-        "1": "cpu-2 cpu-2 ",
-        "2": "cpu-2 ",
-    }
+    tries = {path.stem: path.read_text() for path in tmp_path.glob("*.tries")}
+    assert tries == {"0": "cpu-2 ", "1": "cpu-2 cpu-2 ", "2": "cpu-2 "}
 
 
 @pytest.mark.slow
@@ -238,10 +234,8 @@ def test_tasks_make_the_bytes_of_one_process(make: Callable[..., Manifest], tmp_
     assert stages.run(here.write(), Local(workers=1, device="cpu")) == []
     assert stages.run(there.write(), Slurm(cluster="local", at_once=2)) == []
     for key in here.keys:
-        one, other = here.cache.record(key), there.cache.record(key)
-        assert one is not None
-        assert other is not None
-        assert one.logits == other.logits
+        one, other = (manifest.cache.record(key).logits for manifest in (here, there))
+        assert one == other
         assert there.cache.has_logits(key, 1, closely=True)
 
 
@@ -293,10 +287,9 @@ def test_an_array_is_submitted_watched_and_submitted_again(
     monkeypatch.setattr(slurm, "GRACE", 0.5)
     monkeypatch.setattr(work, "do", dies_once(9))
     told: list[int] = []
-    settings = Slurm(partition="night", minutes=7, cpus=3, gpus=1, at_once=2)
-    settings(tmp_path / "manifest.json", range(6), told.append)
+    Slurm(partition="night", minutes=7, cpus=3, gpus=1, at_once=2)(tmp_path / "manifest.json", range(6), told.append)
     assert sorted(told) == list(range(6))
-    # The second task held 1, 3, 5 and died of job 1: all three come again, two tasks, the first job once more tried.
+    # The second task held 1, 3 and 5 and died of job 1: all three come again.
     tries = {path.stem: path.read_text().split() for path in tmp_path.glob("*.tries")}
     assert tries == {"0": ["cuda-3"], "1": ["cuda-3"] * 2} | {str(k): ["cuda-3"] for k in (2, 3, 4, 5)}
     first = (cluster / "jobs" / "100" / "script").read_text()

@@ -11,6 +11,7 @@ from unteach.audit.games import Pools
 from unteach.audit.likelihood import likelihood_games
 from unteach.audit.lower_bound import epsilon_lower_bound
 from unteach.audit.membership import Confidence
+from unteach.audit.proxies import rf_jsd_finding
 from unteach.audit.roles import Roles
 from unteach.audit.svc_suite import svc_findings
 from unteach.types import Signals
@@ -24,10 +25,12 @@ def battery(signals: Signals, roles: Roles, pool: Pools, correct: np.ndarray, *,
     """
     judged = roles.unlearned
     clean = tuple(at for at in (*roles.retrained, roles.held_out_retrained) if at is not None and at != judged)
-    if judged is None:
-        return ()
+    if judged is None or not clean:
+        reason = "no unlearned model was given" if judged is None else "no retrained model was given"
+        return [Skipped(name="further measures", family="distance", reason=reason)]
     found: list[Finding | Skipped] = []
     if signals.labels.ndim == 1:
+        found += _without_retraining(signals, roles, pool, judged, clean)
         for part, rows in {"forget": pool.forget, "retain": pool.retain, "test": pool.test}.items():
             if len(rows):
                 mine, others = signals.logits[judged][0, rows], np.stack([signals.logits[at][0, rows] for at in clean])
@@ -46,6 +49,18 @@ def battery(signals: Signals, roles: Roles, pool: Pools, correct: np.ndarray, *,
         reason = "no reference models were trained; ask for a tier that has some"
         found.append(Skipped(name="LiRA and RMIA", family="membership", reason=reason))
     return found
+
+
+def _without_retraining(
+    signals: Signals, roles: Roles, pool: Pools, judged: int, clean: tuple[int, ...]
+) -> list[Finding | Skipped]:
+    """RF-JSD: mean answers by class, beside those of the original on unseen examples of the class."""
+    if roles.original is None:
+        return [Skipped(name="RF-JSD", family="distance", reason="no original model was given")]
+    logits, labels = signals.logits, signals.labels
+    mine, others = logits[judged][0, pool.forget], np.stack([logits[at][0, pool.forget] for at in clean])
+    unseen = logits[roles.original][0, pool.unseen]
+    return [rf_jsd_finding(mine, others, labels[pool.forget], unseen, labels[pool.unseen])]
 
 
 def _worst_class(

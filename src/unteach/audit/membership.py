@@ -164,7 +164,7 @@ class ModifiedEntropy:
 class TwoSided:
     """Distance |φ − median φ of unseen examples|: sees a forget set that stands out on both sides.
 
-    Unseen are the examples that none of the models in the signals was trained on.
+    Unseen are the examples that none of the models in the signals was trained on, references aside.
     *Source:* our own; the Streisand check of the evaluation notes. *Departs:* nowhere known.
     """
 
@@ -173,7 +173,8 @@ class TwoSided:
 
     def __call__(self, signals: Signals, target: int) -> np.ndarray:
         phi = Confidence()(signals, target)
-        unseen = ~signals.members.any(0)
+        judged = [at for at in range(len(signals.models)) if at not in signals.references]
+        unseen = ~signals.members[judged].any(0)
         if not unseen.any():
             raise Refusal(
                 "expected some examples that no model was trained on, got none; add a test set to the signals"

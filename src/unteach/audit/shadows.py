@@ -53,8 +53,13 @@ def read(signals: Signals, signal: Signal) -> Shadows:
     """Read every reference model once, one at a time."""
     rows = list(signals.references)
     others = [at for at in range(len(signals.models)) if at not in signals.references]
+    first = signal(signals, rows[0])
+    readings = np.empty((len(rows), *first.shape))  # filled in place: a list to stack would take twice the memory
+    readings[0] = first
+    for number, at in enumerate(rows[1:], 1):
+        readings[number] = signal(signals, at)
     return Shadows(
-        readings=np.stack([signal(signals, at) for at in rows]),
+        readings=readings,
         members=signals.members[rows],
         unseen=np.asarray(~signals.members[others].any(0)),
     )

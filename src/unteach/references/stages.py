@@ -7,6 +7,7 @@ from pathlib import Path
 from unteach.events import Events
 from unteach.references.executors import Executor
 from unteach.references.manifest import read
+from unteach.types import Refusal
 
 
 def run(path: Path, executor: Executor, events: Events | None = None) -> list[int]:
@@ -22,8 +23,11 @@ def run(path: Path, executor: Executor, events: Events | None = None) -> list[in
     finished = total - len(before)
     events.emit("references", manifest=str(path), jobs=total, done=finished)
 
+    told: list[int] = []
+
     def tell(number: int) -> None:
         nonlocal finished
+        told.append(number)
         finished += 1
         record = manifest.cache.record(manifest.keys[number])
         events.emit("model", number=number, key=manifest.keys[number], seconds=record.seconds if record else None)
@@ -33,6 +37,11 @@ def run(path: Path, executor: Executor, events: Events | None = None) -> list[in
         if numbers := [number for number in stage if not manifest.done(number)]:
             events.progress("models", finished, total)
             executor(path, numbers, tell)
+            if astray := [number for number in told if not manifest.done(number)]:
+                raise Refusal(
+                    f"expected what was told as done in {manifest.cache.folder}, got {len(astray)} models missing there; "
+                    "share that folder among all machines, and run the same unteach on each"
+                )
     if not manifest.keep_weights:
         for parent in sorted(set(manifest.parents) - {-1}):
             if not manifest.wants_weights(parent):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.checkpoint import Checkpoint, load
 from unteach.engine import Engine
 from unteach.logit_store import LogitStore, select
 from unteach.references.tiers import Company
+from unteach.stress.lineup import Lineup
 from unteach.types import Examples, Refusal, Signals, Split
 
 
@@ -145,7 +147,7 @@ def pressed(
     company: Company, original: Checkpoint | None, unlearned: Checkpoint, parts: Split, seed: int, engine: Engine
 ) -> Measured:
     """The tests of behaviour, if the tier has them; what can't be had says why."""
-    from unteach.stress import STRESS, Lineup, Parts
+    from unteach.stress import STRESS, Parts
 
     if not company.tier.pressed:
         return [Skipped(name="tests of behaviour", family="behaviour", reason="the tier has none")]
@@ -155,7 +157,7 @@ def pressed(
         original=original.model if original else None,
     )
     examples = Parts(forget=parts.forget, retain=parts.retain, unseen=company.data.test)
-    found: list[Finding | Skipped] = []
+    found: list[Finding | Skipped] = _inside(models, parts, engine)
     for number, (name, kind) in enumerate(STRESS.items()):
         engine.events.progress("tests of behaviour", number, len(STRESS))
         try:
@@ -163,4 +165,22 @@ def pressed(
         except Refusal as refusal:
             found.append(Skipped(name=name, family="behaviour", reason=str(refusal)))
     engine.events.progress("tests of behaviour", len(STRESS), len(STRESS))
+    return found
+
+
+def _inside(models: Lineup[torch.nn.Module], parts: Split, engine: Engine) -> list[Finding | Skipped]:
+    """How far weights and features lie from retrained ones; they are no tests of behaviour, but need the networks too."""
+    from unteach.audit.similarity import feature_distance, weight_distances
+    from unteach.stress.features import features_of
+
+    states = models.map(lambda model: {name: tensor.cpu() for name, tensor in model.state_dict().items()})
+    found = list(weight_distances(states.unlearned, states.retrained, states.original))
+    try:
+        mine, others = (
+            features_of(models.unlearned, parts.forget, engine),
+            [features_of(model, parts.forget, engine) for model in models.retrained],
+        )
+        found.append(feature_distance(mine, others, "forget", "the last layer's input"))
+    except Refusal as refusal:
+        found.append(Skipped(name="linear CKA", family="distance", reason=str(refusal)))
     return found

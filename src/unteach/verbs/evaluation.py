@@ -20,6 +20,7 @@ from unteach.references.tiers import Company
 from unteach.store import digest_of, read_json, save_tensors, write_json
 from unteach.types import Examples, Signals, Split
 from unteach.verbs.company import measures_of, pressed, references_of
+from unteach.verbs.split_manifest import write_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +99,9 @@ def evaluate(
         measures=measures,
         seed=seed,
     )
-    if company:
-        findings["tier"] = company.tier.words()
+    if company and engine.rank == 0:
+        digest, doubts = write_split(folder / "split.csv", parts, data.test)
+        findings |= {"tier": company.tier.words(), "doubts": [*findings["doubts"], *doubts], "split": digest}
     findings |= _story(data, parts, cast, spec, seed, signals)
     if engine.rank > 0:
         return findings

@@ -27,8 +27,8 @@ class Local:
     """Do the jobs on this machine, several at a time.
 
     Each worker is a process that loads the data once and does job after job; which worker does a job doesn't change its bytes.
-    One worker works in this process. On GPUs each worker has a place on one card. A worker that dies (out of memory, killed)
-    is replaced once and its job done again.
+    One worker, or a single job, works in this process. On GPUs each worker has a place on one card. A worker that dies (out
+    of memory, killed) is replaced once and its job done again.
     """
 
     workers: int = 0
@@ -61,7 +61,7 @@ class Local:
     def __call__(self, manifest: Path, numbers: Sequence[int], tell: Callable[[int], None]) -> None:
         """Do these jobs; see ``Executor``."""
         places = min(self.places, len(numbers))
-        if self.places == 1 or not numbers:
+        if places <= 1:
             failed = self._here(manifest, numbers, tell)
         else:
             failed = _Pool(self, manifest, numbers, tell).work(places)
@@ -81,6 +81,7 @@ class Local:
 
 @dataclass
 class _Worker:
+    place: int
     process: BaseProcess
     pipe: Connection
     job: int | None = None
@@ -123,7 +124,7 @@ class _Pool:
         process = get_context("spawn").Process(target=serve, args=arguments, name=f"worker {place}", daemon=True)
         process.start()
         theirs.close()  # so that its death ends the pipe
-        self.workers[ours] = _Worker(process, ours)
+        self.workers[ours] = _Worker(place, process, ours)
         self._give(self.workers[ours])
 
     def _give(self, worker: _Worker) -> None:
@@ -154,7 +155,7 @@ class _Pool:
         if self.spare:
             self.spare -= 1
             self.waiting.appendleft(job)
-            self._hire(int(worker.process.name.removeprefix("worker ")))
+            self._hire(worker.place)
         else:
             self.failed[job] = f"the worker {how}; try fewer workers"
 
