@@ -174,7 +174,12 @@ def _line(error: Exception) -> str:
 
 
 def check_data(checkpoint: Checkpoint, data_fingerprint: str) -> None:
-    """Refuse a checkpoint that says it was trained on other data."""
+    """Refuse a checkpoint that says it was trained on other data, or on some of the test set as reference models are."""
+    if "pool" in checkpoint.provenance.trained_on:
+        raise Refusal(
+            f"expected a model of the training set, got {checkpoint.path}, a reference model that was trained on test examples "
+            "too; give another"
+        )
     theirs = checkpoint.provenance.data_fingerprint
     if theirs and theirs != data_fingerprint:
         raise Refusal(

@@ -9,7 +9,7 @@ from typing import Any
 from unteach.store import choices
 from unteach.types import Method, Refusal
 
-SHORT = {"--clip": "--clip.target", "--prune": "--prune.share"}
+SHORT = {"--clip": "--clip.target", "--prune": "--prune.share", "--executor": "--executor.kind"}
 FLAT = (
     "source",
     "training",

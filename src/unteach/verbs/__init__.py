@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from unteach.verbs.audit import AuditRun
+from unteach.verbs.cache import CacheRun
 from unteach.verbs.demo import Demo
 from unteach.verbs.forget import Forget
 from unteach.verbs.listing import List
+from unteach.verbs.references import References
 from unteach.verbs.report import Report
 from unteach.verbs.spectrum import ClipCheckpoint, Spectrum
 from unteach.verbs.train import Train
@@ -15,10 +17,24 @@ VERBS = {
     "forget": Forget,
     "audit": AuditRun,
     "report": Report,
+    "references": References,
+    "cache": CacheRun,
     "spectrum": Spectrum,
     "clip": ClipCheckpoint,
     "demo": Demo,
     "list": List,
 }
 
-__all__ = ["VERBS", "AuditRun", "ClipCheckpoint", "Demo", "Forget", "List", "Report", "Spectrum", "Train"]
+__all__ = [
+    "VERBS",
+    "AuditRun",
+    "CacheRun",
+    "ClipCheckpoint",
+    "Demo",
+    "Forget",
+    "List",
+    "References",
+    "Report",
+    "Spectrum",
+    "Train",
+]
