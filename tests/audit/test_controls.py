@@ -33,8 +33,10 @@ def found(world, signals, *measures, untrained=6):
     return world.audit(signals, replace(ROLES, untrained=untrained), measures=measures)
 
 
-def probe(value, family="behaviour", retrained=(0.50, 0.51, 0.49, 0.505, 0.495)):
-    return Finding(name="feature probe", family=family, part="FT", value=value, retrained=retrained, size=1000)
+def probe(value, trace="above", retrained=(0.50, 0.51, 0.49, 0.505, 0.495)):
+    return Finding(
+        name="feature probe", family="behaviour", part="FT", value=value, retrained=retrained, trace=trace, size=1000
+    )
 
 
 def test_an_untrained_network_is_rejected_and_has_no_row(world, signals):
@@ -59,17 +61,24 @@ def test_measures_without_anything_unusual_leave_the_verdict_alone(world, signal
 
 
 @pytest.mark.parametrize(
-    ("value", "family", "verdict"),
-    [(0.9, "behaviour", "under-forgotten"), (0.2, "membership", "over-forgotten"), (0.9, "distance", "inconclusive")],
+    ("value", "trace", "verdict"),
+    [(0.9, "above", "under-forgotten"), (0.2, "above", "over-forgotten"), (0.2, "below", "under-forgotten")],
 )
-def test_a_measure_that_stands_out_takes_the_good_verdict_away(world, signals, value, family, verdict):
-    body = found(world, signals, probe(value, family), probe(0.5))
+def test_a_measure_that_stands_out_takes_the_good_verdict_away(world, signals, value, trace, verdict):
+    body = found(world, signals, probe(value, trace), probe(0.5))
     assert body["verdict"] == verdict
     control = body["controls"]["hard_tests"]
     assert control["passed"] is False
     assert "feature probe" in control["sentence"]
     assert "1 of 2" in control["sentence"]
     assert control["sentence"] in body["reasons"]
+
+
+def test_a_number_that_only_describes_decides_nothing(world, signals):
+    body = found(world, signals, probe(0.9, trace=""))
+    assert body["verdict"] == "indistinguishable from retrain within tolerance"
+    assert body["controls"]["hard_tests"]["passed"] is None
+    assert body["measures"][0]["chance"] < 1e-5
 
 
 def test_two_retrained_models_can_not_show_that_a_small_difference_stands_out(world, signals):

@@ -59,16 +59,19 @@ def untrained_control(untrained: Comparisons) -> Control:
 
 
 def hard_tests(standing: list[tuple[Finding, float]], tested: int) -> Control:
-    """Whether any of many further measures sets the model apart from retrained ones; not tried without measures."""
+    """Whether any further measure shows a trace of the forgotten examples, or an avoidance of them; not tried without any."""
     if not tested:
-        return {"passed": None, "sentence": "Not tested: it takes measures of two or more retrained models."}
+        return {"passed": None, "sentence": "Not tested: it takes a tier of two or more retrained models."}
     if not standing:
-        return {"passed": True, "sentence": f"None of {tested} further measures sets it apart from retrained models."}
+        return {
+            "passed": True,
+            "sentence": f"None of {tested} further tests for a trace sets it apart from retrained models.",
+        }
     named = "; ".join(
         f"{one.name} ({one.part}) {one.value:.4g}, retrained {one.target:.4g} (p {p:.1g})" for one, p in standing[:5]
     )
     more = f" and {len(standing) - 5} more" if len(standing) > 5 else ""
-    return {"passed": False, "sentence": f"{len(standing)} of {tested} measures set it apart: {named}{more}."}
+    return {"passed": False, "sentence": f"{len(standing)} of {tested} further tests set it apart: {named}{more}."}
 
 
 def constant_predictor(predicted: np.ndarray, labels: np.ndarray) -> Control:

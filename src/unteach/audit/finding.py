@@ -33,6 +33,9 @@ class Finding:
     """95 % interval of ``value`` over examples (and models, where there are several); None where there is none."""
     two_sided: bool = True
     """Whether a value below all retrained ones is as bad as one above; False for distances, where less is never worse."""
+    trace: str = ""
+    """On which side of the retrained models a trace of the forgotten examples shows: "above" or "below". Such a finding decides
+    on the verdict when it stands out; empty where the number only describes."""
     unit: str = ""
     """Such as nats, % or steps; empty for plain numbers."""
     size: int = 0
@@ -47,6 +50,8 @@ class Finding:
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise Refusal(f"expected a family of findings ({', '.join(FAMILIES)}), got {self.family!r}; choose one")
+        if self.trace not in ("", "above", "below"):
+            raise Refusal(f"expected trace to be above, below or empty, got {self.trace!r}; choose one of these")
         numbers = (self.value, *self.retrained, *(self.interval or ()))
         if not all(map(math.isfinite, numbers)):
             raise Refusal(

@@ -92,12 +92,13 @@ def audit(
         constant = controls.constant_predictor(answers[test], signals.labels[test])
     measures = [*measures, *(battery(signals, roles, pool, readings.correct, seed=seed) if thorough else ())]
     taken = [one for one in measures if isinstance(one, Finding)]
+    deciding = [one for one in taken if one.trace]
     result = verdict.judge(
         measured,
         constant,
         references=len(roles.retrained),
-        standing=standing_out(taken),
-        tested=sum(chance(one) is not None for one in taken),
+        standing=standing_out(deciding),
+        tested=sum(chance(one) is not None for one in deciding),
     )
     whole = class_readings(signals, roles, pool, readings.correct, classes)
     listed = "unlearned" in found and roles.unlearned is not None

@@ -85,6 +85,7 @@ def _findings(
             value=played["auc"],
             retrained=tuple(statistics.auc(each[plus], each[minus]) for each in scores[1:]),
             interval=(played["low"], played["high"]),
+            trace="above" if game == "FT" else "",
             size=len(plus) + len(minus),
             doubts=doubts,
             source=SOURCES.get(name.split()[0], ""),

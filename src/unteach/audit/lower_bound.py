@@ -125,6 +125,7 @@ def epsilon_lower_bound(
         value=values[0],
         retrained=tuple(values[1:]),
         two_sided=False,
+        trace="above",
         unit="nats",
         size=len(plus) + len(minus),
         doubts=(

@@ -100,16 +100,13 @@ def _decide(
     reasons += [control["sentence"] for control in (original, held_out) if not control["passed"]]
     if reasons:
         return INCONCLUSIVE, reasons
-    if standing:
-        equal = "In accuracies and games it equals retrained models, within tolerance."
-        return INCONCLUSIVE, [hard, equal]
     settled = [f"Equal within tolerance: {c.text}." for c in unlearned.values()]
     return INDISTINGUISHABLE, [*settled, original["sentence"], held_out["sentence"]]
 
 
 def _side(standing: list[tuple[Finding, float]]) -> str | None:
-    """On which side the clearest attack or behaviour lies; None where only distances stand out, which have no side."""
+    """On which side the clearest of them lies; None where nothing stands out."""
     for one, _ in standing:
-        if one.family in ("membership", "behaviour") and one.target is not None:
-            return UNDER if one.value > one.target else OVER
+        if one.target is not None:
+            return UNDER if (one.value > one.target) == (one.trace == "above") else OVER
     return None

@@ -109,7 +109,7 @@ CONTROLS = {
     "held_out_retrain_passes": "A held-out retrained model passes",
     "untrained_rejected": "An untrained network is rejected",
     "constant_predictor": "The unlearned model answers by its input",
-    "hard_tests": "Further measures find nothing unusual in the unlearned model",
+    "hard_tests": "Further tests find no trace of the forgotten records",
 }
 
 # Three more distances stand in findings.json only: they say much the same as these.
@@ -140,7 +140,7 @@ CLASSES_SOURCE = (
 _RANGE = (
     "Each retrained model was judged by the others in the same way: that is the range. The last column is the chance that "
     "one more exact retraining lies as far from their mean; with many rows some small chances are bound to occur, which the "
-    "check of further measures above allows for."
+    "check of further tests above allows for."
 )
 FAMILIES = {
     "membership": ("Further membership attacks", f"Target: the retrained models’ numbers, on either side. {_RANGE}"),

@@ -101,6 +101,7 @@ def finding(
     part: str,
     interval: tuple[float, float] | None = None,
     two_sided: bool = True,
+    trace: str = "",
     control: bool = True,
     unit: str = "",
     size: int = 0,
@@ -126,6 +127,7 @@ def finding(
         retrained=numbers.retrained,
         interval=interval,
         two_sided=two_sided,
+        trace=trace,
         unit=unit,
         size=size,
         doubts=doubts,
@@ -151,6 +153,7 @@ def auc_finding(
         name=name,
         part=part,
         interval=estimate.interval(least=0.0),
+        trace="above",
         size=len(plus) + len(minus),
         doubts=doubts,
     )

@@ -51,14 +51,20 @@ def told(curves: Lineup[Curve], start: Curve | None, mark: float, part: str, siz
         # Nothing is censored here, so that every number of steps is one.
         counts = steps.map(float)  # type: ignore[arg-type]
         found.append(finding(counts, name="relearn steps", part=part, unit="steps", size=size, source=SOURCE))
-        found.append(finding(ratios(counts), name="Anamnesis index", part=part, size=size, source=SOURCE))
+        found.append(
+            finding(ratios(counts), name="Anamnesis index", part=part, trace="below", size=size, source=SOURCE)
+        )
     if min(areas.retrained, default=0.0) > 0:
         ratio = ratios(areas)
         blank = start.area(mark) / float(np.mean(areas.retrained)) if start is not None else None
         ends = {"the original": ratio.original, "a random start": blank}
         scale = ", ".join(f"{name} {value:.2f}" for name, value in ends.items() if value is not None)
         doubts = (f"For scale: {scale}.",) if scale else ()
-        found.append(finding(ratio, name="recovery area ratio", part=part, size=size, doubts=doubts, source=SOURCE))
+        found.append(
+            finding(
+                ratio, name="recovery area ratio", part=part, trace="below", size=size, doubts=doubts, source=SOURCE
+            )
+        )
     else:
         reason = (
             "retrained models reach the mark without relearning" if areas.retrained else "no retrained model was given"

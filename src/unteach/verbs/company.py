@@ -158,12 +158,14 @@ def pressed(
     )
     examples = Parts(forget=parts.forget, retain=parts.retain, unseen=company.data.test)
     found: list[Finding | Skipped] = _inside(models, parts, engine)
+    scratch, engine.scratch = engine.scratch, None  # states of such short trainings would cost more than they save
     for number, (name, kind) in enumerate(STRESS.items()):
         engine.events.progress("tests of behaviour", number, len(STRESS))
         try:
             found += kind()(models, examples, seed=seed, engine=engine)
         except Refusal as refusal:
             found.append(Skipped(name=name, family="behaviour", reason=str(refusal)))
+    engine.scratch = scratch
     engine.events.progress("tests of behaviour", len(STRESS), len(STRESS))
     return found
 

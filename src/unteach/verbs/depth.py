@@ -82,7 +82,11 @@ class Depth:
         told = []
         for name, tier in reversed(TIERS.items()):
             made = replace(planned, tier=tier)
-            cost = cost_of(made, original)
+            try:
+                cost = cost_of(made, original)
+            except Refusal:  # the plans of the strongest tiers need more examples than some data have
+                told.append(f"{name} impossible for so few examples")
+                continue
             minutes = cost.seconds / self._places / 60
             told.append(f"{name} {minutes:.0f}" + (" and more" if cost.unknown else ""))
             if minutes <= self.max_minutes and not cost.unknown:
