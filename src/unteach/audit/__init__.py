@@ -12,6 +12,7 @@ from unteach.audit.mia_nn import MiaNn
 from unteach.audit.nomus import forgetting_score, nomus
 from unteach.audit.roles import Roles
 from unteach.audit.routing import neighbour_routing
+from unteach.audit.sequence import History, sequence_curves
 from unteach.audit.verdict import INDISTINGUISHABLE, VERDICTS
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MEMBERSHIP",
     "VERDICTS",
     "Finding",
+    "History",
     "MembershipTest",
     "MiaNn",
     "Roles",
@@ -30,4 +32,5 @@ __all__ = [
     "forgetting_score",
     "neighbour_routing",
     "nomus",
+    "sequence_curves",
 ]

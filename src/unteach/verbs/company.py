@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from unteach.audit.finding import Finding, Measured, Skipped
-from unteach.checkpoint import Checkpoint, load
+from unteach.checkpoint import Checkpoint, load, new_network
 from unteach.engine import Engine
 from unteach.logit_store import LogitStore, select
+from unteach.models import MODELS
 from unteach.references.tiers import Company
-from unteach.stress.lineup import Lineup
+from unteach.stress.lineup import Lineup, answers
 from unteach.types import Examples, Refusal, Signals, Split
 
 
@@ -162,7 +163,7 @@ def pressed(
         original=original.model if original else None,
     )
     examples = Parts(forget=parts.forget, retain=parts.retain, unseen=company.data.test)
-    found: list[Finding | Skipped] = _inside(models, parts, engine)
+    found: list[Finding | Skipped] = [*_inside(models, parts, engine), _beside_random(company, models, parts, engine)]
     scratch, engine.scratch = engine.scratch, None  # states of such short trainings would cost more than they save
     for number, (name, kind) in enumerate(STRESS.items()):
         engine.events.progress("tests of behaviour", number, len(STRESS))
@@ -191,3 +192,18 @@ def _inside(models: Lineup[torch.nn.Module], parts: Split, engine: Engine) -> li
     except Refusal as refusal:
         found.append(Skipped(name="linear CKA", family="distance", reason=str(refusal)))
     return found
+
+
+def _beside_random(
+    company: Company, models: Lineup[torch.nn.Module], parts: Split, engine: Engine
+) -> Finding | Skipped:
+    """ZRF: how far the answers lie from those of networks that learnt nothing."""
+    from unteach.audit.proxies import FEWEST_RANDOM, zrf_finding
+
+    if company.blueprint.name not in MODELS or parts.forget.labels.ndim > 1:
+        reason = "it takes fresh networks of this kind, and one class an example"
+        return Skipped(name="ZRF", family="distance", reason=reason)
+    fresh = [new_network(company.blueprint, seed=company.seed + 1 + number) for number in range(FEWEST_RANDOM)]
+    logits = models.map(lambda model: answers(model, parts.forget, engine).numpy())
+    random = np.stack([answers(model.eval(), parts.forget, engine).numpy() for model in fresh])
+    return zrf_finding(logits.unlearned, np.stack(logits.retrained), random)

@@ -114,6 +114,7 @@ def evaluate(
     console.print(findings["summary"], highlight=False)
     for reason in findings["reasons"][:4]:
         console.print(f"- {reason}", highlight=False)
+    _print_power(findings)
     _print_cost(findings["cost"])
     print(f"unlearned model: {cast.unlearned.path}")
     print(f"report: {next(page for page in pages if page.suffix == '.html')}")
@@ -237,6 +238,13 @@ def _thumbnails(forget: Examples, findings: dict[str, Any]) -> dict[str, np.ndar
     shown = [row["id"] for row in findings.get("exposed", [])]
     images = forget.take(forget.positions(shown)).inputs.permute(0, 2, 3, 1).squeeze(-1).numpy()
     return dict(zip(shown, images))
+
+
+def _print_power(findings: dict[str, Any]) -> None:
+    """The smallest differences that this audit sees four times in five."""
+    seen = [(c["quantity"], c["detectable"]) for c in findings["comparisons"].get("unlearned", [])]
+    if seen:
+        print("seen in 4 of 5 such audits: " + ", ".join(f"{name} off by {100 * d:.1f} points" for name, d in seen))
 
 
 def _print_cost(cost: dict[str, Any]) -> None:
