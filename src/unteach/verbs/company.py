@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.checkpoint import Checkpoint, load, new_network
@@ -13,8 +13,10 @@ from unteach.engine import Engine
 from unteach.logit_store import LogitStore, select
 from unteach.models import MODELS
 from unteach.references.tiers import Company
-from unteach.stress.lineup import Lineup, answers
 from unteach.types import Examples, Refusal, Signals, Split
+
+if TYPE_CHECKING:
+    from unteach.stress.lineup import Models
 
 
 def retrained_of(company: Company) -> tuple[Checkpoint, ...]:
@@ -153,7 +155,7 @@ def pressed(
     company: Company, original: Checkpoint | None, unlearned: Checkpoint, parts: Split, seed: int, engine: Engine
 ) -> Measured:
     """The tests of behaviour, if the tier has them; what can't be had says why."""
-    from unteach.stress import STRESS, Parts
+    from unteach.stress import STRESS, Lineup, Parts
 
     if not company.tier.pressed:
         return [Skipped(name="tests of behaviour", family="behaviour", reason="the tier has none")]
@@ -176,7 +178,7 @@ def pressed(
     return found
 
 
-def _inside(models: Lineup[torch.nn.Module], parts: Split, engine: Engine) -> list[Finding | Skipped]:
+def _inside(models: Models, parts: Split, engine: Engine) -> list[Finding | Skipped]:
     """How far weights and features lie from retrained ones; they are no tests of behaviour, but need the networks too."""
     from unteach.audit.similarity import feature_distance, weight_distances
     from unteach.stress.features import features_of
@@ -194,11 +196,10 @@ def _inside(models: Lineup[torch.nn.Module], parts: Split, engine: Engine) -> li
     return found
 
 
-def _beside_random(
-    company: Company, models: Lineup[torch.nn.Module], parts: Split, engine: Engine
-) -> Finding | Skipped:
+def _beside_random(company: Company, models: Models, parts: Split, engine: Engine) -> Finding | Skipped:
     """ZRF: how far the answers lie from those of networks that learnt nothing."""
     from unteach.audit.proxies import FEWEST_RANDOM, zrf_finding
+    from unteach.stress.lineup import answers
 
     if company.blueprint.name not in MODELS or parts.forget.labels.ndim > 1:
         reason = "it takes fresh networks of this kind, and one class an example"

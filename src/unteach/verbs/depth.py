@@ -31,7 +31,7 @@ class Depth:
     """smoke, quick, standard, strong or gold: how many models the audit stands on; left out, only the retrained ones given or
     asked for. Says beforehand what is missing and how long that takes here."""
     max_minutes: float = 0.0
-    """The strongest tier that fits into so many minutes, given what the cache holds; 0: as --tier says."""
+    """The strongest tier that fits into so many minutes, given what the cache holds; 0: the tier that is named."""
     cache: Path = Path("runs/cache")
     """Folder of models that audits of the same data and recipe share; `unteach cache` tells what is in it."""
     executor: Local | Shard | Ray | Slurm = field(default_factory=Local)

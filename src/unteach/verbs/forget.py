@@ -61,7 +61,7 @@ class Forget:
     method: Method = field(default_factory=Amun)
     """How to forget; `unteach list` tells the methods."""
     references: int = 2
-    """Retrained models for the report, those given included; 0 for none, then the verdict is inconclusive. A --tier has its
+    """Retrained models for the report, those given included; 0 for none, then the verdict is inconclusive. A tier has its
     own."""
     depth: Depth = field(default_factory=Depth)
     retrained: tuple[Path, ...] = ()

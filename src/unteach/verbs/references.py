@@ -46,15 +46,15 @@ class References:
     halves: int = 0
     """Models on random halves of training and test set together, for LiRA and RMIA: an even number, 0 for none."""
     retrains: int = 0
-    """Models trained without --ids: the target of every method."""
+    """Models trained without the ids: the target of every method."""
     unlearned: int = 0
-    """Originals to train and unlearn --ids from, each with weights of its own, for KLoM and epsilon."""
+    """Originals to train and unlearn the ids from, each with weights of its own, for KLoM and epsilon."""
     shadows: int = 0
     """Forget sets to unlearn from each of the halves, for U-LiRA."""
     shadow_size: int = 500
     """Examples in such a forget set."""
     worlds: int = 0
-    """Models in which each of --ids is trained on, unseen or unlearned, in thirds, for RULI: a multiple of 3."""
+    """Models in which each of the ids is trained on, unseen or unlearned, in thirds, for RULI: a multiple of 3."""
     ids: str = ""
     """What is to be forgotten: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME."""
     method: Method = field(default_factory=Amun)
