@@ -48,6 +48,7 @@ def methods(epochs: int, batch: int = 128, augment: Augment | None = None, rate:
     return {
         "finetune": FineTune(optim=sgd(2.0), augment=augment),
         "gradient-ascent": GradientAscent(optim=up),
+        "gradient-ascent-strong": GradientAscent(optim=replace(up, lr=10 * up.lr)),
         "neggrad-plus": NegGradPlus(optim=sgd(0.2), augment=augment),
         "random-label": RandomLabel(optim=sgd(1.0), augment=augment),
         "amun": Amun(optim=sgd(1.0), augment=augment),
