@@ -113,5 +113,7 @@ def test_the_battery_finds_nothing_in_a_retrained_model_and_much_in_one_that_did
     assert lazy["controls"]["hard_tests"]["passed"] is False
     outside = {(one["name"], one["part"]) for one in lazy["measures"] if one["inside"] is False}
     assert ("activation distance (ℓ1)", "forget") in outside
+    shares = [next(m["value"] for m in body["measures"] if "records exposed" in m["name"]) for body in (passed, lazy)]
+    assert shares[0] < 0.02 < 0.5 < shares[1]
     assert {"metric", "reason"} == set(lazy["skipped"][0])
     assert any(one["metric"] == "LiRA and RMIA" for one in lazy["skipped"])

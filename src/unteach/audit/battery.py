@@ -9,6 +9,7 @@ from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.audit.fitted_attacks import fitted_findings
 from unteach.audit.games import Pools
 from unteach.audit.likelihood import likelihood_games
+from unteach.audit.lira_exposure import FEWEST_MODELS, lira_exposure
 from unteach.audit.lower_bound import epsilon_lower_bound
 from unteach.audit.membership import Confidence
 from unteach.audit.proxies import rf_jsd_finding
@@ -43,12 +44,36 @@ def battery(signals: Signals, roles: Roles, pool: Pools, correct: np.ndarray, *,
     found += svc_findings(signals, judged, clean, pool, original=roles.original)
     phi = np.stack([Confidence()(signals, at) for at in (judged, *clean)])
     found.append(epsilon_lower_bound(phi, pool.sides("FT"), groups=pool.groups, seed=seed))
+    found.append(_exposed(phi, pool))
     if signals.references:
         found += likelihood_games(signals, judged, clean, pool, seed=seed)
     else:
         reason = "no reference models were trained; ask for a tier that has some"
         found.append(Skipped(name="LiRA and RMIA", family="membership", reason=reason))
     return found
+
+
+def _exposed(phi: np.ndarray, pool: Pools) -> Finding | Skipped:
+    """Share of forgotten records that stand out one by one, by offline LiRA with the retrained models as references.
+
+    ``phi``: the judged model's confidences, then the retrained ones', ``models × examples``.
+    """
+    name, others = "records exposed (offline LiRA, 5 % false discoveries)", phi[1:]
+    if len(others) <= FEWEST_MODELS:
+        reason = f"it takes {FEWEST_MODELS + 1} retrained models, one to be judged by the others, got {len(others)}"
+        return Skipped(name=name, family="membership", reason=reason)
+    judged = [(phi[0], others), *((one, np.delete(others, at, 0)) for at, one in enumerate(others))]
+    shares = [lira_exposure(one, rest, pool).count / len(pool.forget) for one, rest in judged]
+    return Finding(
+        name=name,
+        family="membership",
+        part="forget",
+        value=shares[0],
+        retrained=tuple(shares[1:]),
+        trace="above",
+        size=len(pool.forget),
+        source="Carlini et al., 2022, arXiv 2112.03570; Smyth, 2004; Benjamini and Hochberg, 1995",
+    )
 
 
 def _without_retraining(
