@@ -49,7 +49,7 @@ class Robust:
     """Length of a step as a share of the radius, above 0."""
     steps: int = 50
     """Steps, at least 1."""
-    sample: int = 500
+    sample: int = 250
     """Most forget and most unseen examples to attack, at least 1."""
 
     def __post_init__(self) -> None:
