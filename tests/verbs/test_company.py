@@ -13,7 +13,7 @@ from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet, split
 from unteach.engine import Engine
 from unteach.events import Events
-from unteach.methods import FineTune
+from unteach.methods import Dau, FineTune, Trw
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
@@ -105,8 +105,21 @@ def test_every_population_is_measured(company: Company, parts: Split, data: Data
 def test_a_tier_without_a_method_says_what_is_missing(company: Company, parts: Split, data: DataSet) -> None:
     unknown = replace(company, method=None, targets=None)
     (skipped,) = measures_of(unknown, named(parts, data), 0)  # type: ignore[arg-type]
-    assert "how the model was made is not known" in skipped.reason  # type: ignore[union-attr]
+    assert "its method is not known" in skipped.reason  # type: ignore[union-attr]
     assert unknown.keys("unlearned", children=True) == ()
+
+
+def test_a_method_of_whole_classes_has_no_shadows(company: Company, parts: Split, data: DataSet) -> None:
+    of_classes = replace(company, method=Trw())
+    assert [of_classes.has(kind) for kind in ("unlearned", "shadows", "worlds")] == [True, False, False]
+
+
+def test_a_method_that_needs_validation_data_makes_no_others(
+    source: DataSpec, data: DataSet, original: Checkpoint, parts: Split
+) -> None:
+    planned = Depth(tier="strong").company(data, source, original, RECIPE, parts, Dau(), 0, "fp32")
+    assert planned.method is None
+    assert not planned.has("unlearned")
 
 
 def test_a_stronger_tier_reuses_what_a_weaker_one_made(company: Company, original: Checkpoint) -> None:

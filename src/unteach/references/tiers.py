@@ -132,6 +132,10 @@ class Company:
         """The plan of one kind."""
         return self._plans[kind]
 
+    def has(self, kind: str) -> bool:
+        """Whether there are models of this kind."""
+        return kind in self._plans
+
     @cached_property
     def _plans(self) -> dict[str, Plan]:
         tier, seed = self.tier, self.seed
@@ -140,13 +144,15 @@ class Company:
         plans = {"retrained": Retrains(models=retrained, seed=seed)(self.trained, self.forget)}
         if tier.halves:
             plans["halves"] = Halves(models=tier.halves, seed=seed)(units)
-        if self.method is not None and tier.shadows:
+        needs = frozenset() if self.method is None else self.method.needs
+        anything = self.method is not None and "class" not in needs  # whole classes are no sets of a pool's examples
+        if anything and tier.shadows:
             size = min(tier.size, int(self.trained.sum()) // (8 * tier.requests))
             shadows = Shadows(halves=Halves(models=tier.shadows, seed=seed), requests=tier.requests, size=size)
             plans["shadows"] = shadows(units, self._asked(int(2.4 * tier.requests * size)))
         if self.method is not None and tier.ensemble:
             plans["unlearned"] = Unlearned(originals=tier.ensemble, seed=seed)(self.trained, self.forget)
-        if self.method is not None and tier.worlds and self.targets is not None:
+        if anything and tier.worlds and self.targets is not None:
             plans["worlds"] = Worlds(models=tier.worlds, seed=seed)(units, self.targets)
         return plans
 

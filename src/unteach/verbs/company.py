@@ -41,16 +41,16 @@ def measures_of(company: Company, parts: dict[str, Examples], seed: int) -> Meas
     """KLoM, the competition's ε, U-LiRA and RULI, as far as the tier has the models."""
     found: list[Finding | Skipped] = []
     if company.method is None:
-        reason = "how the model was made is not known, so no other could be made so"
+        reason = "no other model can be made as this one was: its method is not known, or needs validation data"
         return [Skipped(name="KLoM, ε, U-LiRA and RULI", family="distribution", reason=reason)]
     wanted: dict[str, tuple[bool, Callable[[], Measured]]] = {
-        "KLoM and the competition's ε": (bool(company.tier.ensemble), lambda: _as_distributions(company, parts, seed)),
-        "U-LiRA": (bool(company.tier.shadows), lambda: _shadowed(company, seed)),
-        "RULI": (company.targets is not None, lambda: _in_worlds(company, seed)),
+        "KLoM and the competition's ε": (company.has("unlearned"), lambda: _as_distributions(company, parts, seed)),
+        "U-LiRA": (company.has("shadows"), lambda: _shadowed(company, seed)),
+        "RULI": (company.has("worlds"), lambda: _in_worlds(company, seed)),
     }
     for name, (there, measure) in wanted.items():
         try:
-            reason = "" if there else "the tier has no models for it"
+            reason = "" if there else "the tier has no models for it, or the method forgets nothing but whole classes"
             found += measure() if there else ()
         except Refusal as refusal:  # too few models in one world must not cost the whole audit
             reason = str(refusal)

@@ -70,7 +70,7 @@ class Depth:
             recipe=recipe,
             trained=trained,
             forget=forget,
-            method=method,
+            method=None if method is None or "validation" in method.needs else method,
             cache=Cache(self.cache),
             seed=seed,
             precision=precision,
