@@ -164,9 +164,10 @@ def test_the_cache_tells_what_it_holds(
     assert CacheRun(folder=tmp_path)() == 0
     said = capsys.readouterr().out
     megabytes = sum(record.bytes for record in filled.cache.records()) / 1e6
-    assert re.search(r"training +│ data.npz +│ \w{8} +│ small-cnn +│ \w{8} +│ +2 │", said), said
-    assert re.search(r"FineTune +│ .* +2 │", said)
-    assert re.search(r"all .* 4 │", said)
+    assert re.search(r"training +data.npz +small-cnn +2 ", said), said
+    assert re.search(r"\n +\w{8} +\w{8} +\n", said), "fingerprint and recipe stand below"
+    assert re.search(r"FineTune +data.npz +small-cnn +2 ", said)
+    assert re.search(r"all +4 ", said)
 
     before = sorted(tmp_path.rglob("*"))
     for what, count, size in (("models", 4, megabytes), ("weights", 4, None), ("leftovers", 0, 0.0)):

@@ -88,6 +88,7 @@ class CacheRun:
 
 def _show(records: list[Record], damaged: list[Record]) -> None:
     """One line for each kind of model, and the sum."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -96,15 +97,15 @@ def _show(records: list[Record], damaged: list[Record]) -> None:
         kind = record.method or "training"
         data = record.data.rpartition("/")[2]
         rows[kind, data, record.data_fingerprint[:8], record.network, record.recipe[:8]].append(record)
-    table = Table()
-    for title in ("made by", "data", "fingerprint", "network", "recipe"):
-        table.add_column(title)
-    for title in ("models", "weights, MB", "logits, MB", "minutes", "damaged"):
-        table.add_column(title, justify="right")
-    for names, group in sorted(rows.items()):
-        table.add_row(*names, *_sums(group, damaged))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in ("made by", "data", "network"):
+        table.add_column(title, overflow="fold", min_width=9)
+    for title in ("models", "weights\nMB", "logits\nMB", "minutes", "damaged"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for (kind, data, print_, network, recipe), group in sorted(rows.items()):
+        table.add_row(kind, f"{data}\n{print_}", f"{network}\n{recipe}", *_sums(group, damaged))
     table.add_section()
-    table.add_row("all", "", "", "", "", *_sums(records, damaged))
+    table.add_row("all", "", "", *_sums(records, damaged))
     Console().print(table)
 
 
