@@ -62,6 +62,16 @@ def test_damaged_rows_are_drawn_without_an_error(findings: dict[str, Any], broke
     assert "Further measures" in as_markdown(held)
 
 
+def test_values_by_record_are_drawn(findings: dict[str, Any]) -> None:
+    drawn = {"edges": [0.0, 0.5, 1.0], "judged": [0.25, 0.75], "retrained": [0.5, 0.5]}
+    said = "Histogram: JS divergence, forget."
+    assert said in as_html({**findings, "measures": [{**ROW, "histogram": drawn}]})
+    for wrong in (None, [], {"edges": [0.0]}, {**drawn, "judged": [1.0]}, {**drawn, "edges": [1.0, 0.5, 0.0]}):
+        page = as_html({**findings, "measures": [{**ROW, "histogram": wrong}]})
+        assert said not in page
+        assert "Further measures" in page
+
+
 def test_what_the_audit_could_have_seen_is_said(findings: dict[str, Any]) -> None:
     sentence = "A difference of 3.5 points in <forget> accuracy would have raised an alarm."
     for draw in (as_html, as_markdown):

@@ -99,6 +99,9 @@ def test_every_population_is_measured(company: Company, parts: Split, data: Data
         "RULI efficacy AUC",
     ):
         assert isinstance(found[name], Finding), (name, sorted(found))
+    drawn = found["median ε of examples"].histogram  # type: ignore[union-attr]
+    assert drawn is not None
+    assert sum(drawn["judged"]) == pytest.approx(1) == sum(drawn["retrained"])
     assert "50 models a side" in found["KLoM, all models"].reason  # type: ignore[union-attr]
 
 

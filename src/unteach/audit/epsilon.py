@@ -189,8 +189,18 @@ def forgetting_quality(
         )
     medians = np.median([[one.epsilon for one in pair] for pair in pairs], axis=2)
     target = tuple(medians[:, 1].tolist())
-    found.append(finding(name=names[3], value=float(medians[:, 0].mean()), retrained=target, two_sided=False))
+    drawn = _histogram([one.epsilon for one, _ in pairs], [one.epsilon for _, one in pairs])
+    median = float(medians[:, 0].mean())
+    found.append(finding(name=names[3], value=median, retrained=target, two_sided=False, histogram=drawn))
     return found
+
+
+def _histogram(judged: list[np.ndarray], retrained: list[np.ndarray]) -> dict[str, list[float]]:
+    """Shares of the examples by half units of ε, the last bin for all beyond 7, averaged over the halvings."""
+    edges = np.arange(0, 8, 0.5)
+    sides = {"judged": np.concatenate(judged), "retrained": np.concatenate(retrained)}
+    shares = {name: np.histogram(np.minimum(side, 7.25), edges)[0] / len(side) for name, side in sides.items()}
+    return {"edges": edges.tolist(), **{name: share.tolist() for name, share in shares.items()}}
 
 
 def _ratio(unlearned: float, retrained: float) -> float:

@@ -44,6 +44,8 @@ class Finding:
     """Unlearned models that the number rests on."""
     doubts: tuple[str, ...] = ()
     """Sentences that qualify the number."""
+    histogram: dict[str, list[float]] | None = None
+    """Where the number sums up values by example: ``edges``, and the shares in each bin by ``judged`` and by ``retrained``."""
     source: str = ""
     """Where the measure comes from: authors, year, arXiv id."""
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unteach.report.numerals import chance, count, fixed
+from unteach.report.numerals import chance, count, fixed, rate
 from unteach.report.reading import at, interval, mappings, number, numbers, text
+from unteach.report.svg import UNLEARNED, UNSEEN, drawn
 from unteach.report.tables import Cell, Table
 from unteach.report.words import ABSENT, FAMILIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     Cell("Measure"),
@@ -73,3 +77,27 @@ def _decimals(values: list[float | None]) -> int:
     """Three significant figures of the largest number in the row, at most four decimals."""
     largest = max((abs(v) for v in values if v is not None), default=0.0)
     return 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest >= 10 else 3 if largest >= 0.1 else 4
+
+
+def measure_histograms(findings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Title and picture of every measure that has values by record, for the judged model and for retrained ones."""
+    pictures: list[tuple[str, str]] = []
+    for one in mappings(at(findings, "measures")):
+        edges, mine, others = (numbers(at(one, "histogram", key)) for key in ("edges", "judged", "retrained"))
+        if not (edges and mine and others) or not len(mine) == len(others) == len(edges) - 1:
+            continue
+        if min(mine + others) < 0 or edges != sorted(set(edges)):
+            continue
+        unit = text(one.get("unit"))
+
+        def draw(figure: Figure, edges: Any = edges, mine: Any = mine, others: Any = others, unit: str = unit) -> None:
+            axes = figure.add_subplot()
+            axes.stairs(others, edges, fill=True, color=UNSEEN, linewidth=0)
+            axes.stairs(mine, edges, color=UNLEARNED, linewidth=2)
+            axes.yaxis.set_major_formatter(lambda y, _: rate(y))
+            axes.grid(axis="y")
+            axes.set_xlabel(unit or "value by record")
+
+        name = _name(one)
+        pictures.append((name, drawn(f"measure-{len(pictures)}", f"Histogram: {name}.", (300, 210), draw)))
+    return pictures

@@ -10,7 +10,7 @@ from unteach.report import charts, contents, tables, words
 from unteach.report.classes import forgotten_classes
 from unteach.report.compared import signals
 from unteach.report.glossary import terms
-from unteach.report.measures import measure_tables
+from unteach.report.measures import measure_histograms, measure_tables
 from unteach.report.pictures import as_data_uri
 from unteach.report.reading import at, lines, number, text, why_missing
 
@@ -39,6 +39,7 @@ def as_html(findings: Mapping[str, Any], thumbnails: Mapping[str, np.ndarray] | 
     return shelf.get_template("report.html").render(
         style=Markup((TEMPLATES / "style.css").read_text("utf-8")),
         charts={name: drawing and Markup(drawing) for name, drawing in drawings.items()},
+        spreads=[(title, Markup(drawing)) for title, drawing in measure_histograms(findings)],
         histograms=[(title, Markup(drawing)) for title, drawing in charts.histograms(findings)],
         gallery=_gallery(findings, thumbnails or {}),
         signal=_signal(findings),
