@@ -100,7 +100,7 @@ def main() -> None:
     source, parts = DataSpec(spec=asked.data, task=asked.task), request(data, original, ids)
     planned = depth.company(data, source, original, recipe_of(original), parts, None, 0, "auto")
     company = replace(planned, tier=Tier(retrained=asked.retrained, halves=asked.halves))
-    company = depth.gather(company, original, engine.events)
+    company = depth.gather(company, original, engine)
     signals = judged_signals([original, unlearned, *retrained_of(company)], data, parts.forget.ids, engine)
     rows = curve(signals, company, np.concatenate([parts.forget.ids, data.test.ids]), len(parts.forget))
     print(

@@ -12,7 +12,6 @@ from unteach.audit.finding import Finding
 from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet, split
 from unteach.engine import Engine
-from unteach.events import Events
 from unteach.methods import Dau, FineTune, Trw
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
@@ -60,7 +59,7 @@ def company(source, data, parts, original, tmp_path_factory: pytest.TempPathFact
     """All models of the small tier, made."""
     depth = Depth(tier="smoke", cache=tmp_path_factory.mktemp("cache"), executor=Local(workers=1, device="cpu"))
     planned = depth.company(data, source, original, RECIPE, parts, METHOD, 0, "fp32")
-    return depth.gather(replace(planned, tier=SMALL), original, Events(None), aloud=False)
+    return depth.gather(replace(planned, tier=SMALL), original, Engine(accelerator="cpu"))
 
 
 def named(parts: Split, data: DataSet) -> dict[str, object]:

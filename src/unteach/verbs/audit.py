@@ -100,4 +100,4 @@ class AuditRun:
         method = method_of(cast.unlearned.provenance)
         source, seed = anywhere(self.source), self.seed
         planned = self.depth.company(data, source, cast.original, recipe, parts, method, seed, self.machine.precision)
-        return self.depth.gather(planned, cast.original, engine.events, aloud=engine.rank == 0)
+        return self.depth.gather(planned, cast.original, engine)

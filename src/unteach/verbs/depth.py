@@ -9,6 +9,7 @@ import numpy as np
 
 from unteach.checkpoint import Checkpoint, Provenance
 from unteach.data import DataSet
+from unteach.engine import Engine
 from unteach.events import Events
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
@@ -100,23 +101,25 @@ class Depth:
     def _places(self) -> int:
         return int(getattr(self.executor, "places", 1))
 
-    def gather(self, company: Company, original: Checkpoint, events: Events, *, aloud: bool = True) -> Company:
+    def gather(self, company: Company, original: Checkpoint, engine: Engine) -> Company:
         """Make what is missing of the company's models, saying what that takes; returns it with RULI's targets chosen.
 
-        Raises: Refusal when some are left to other machines.
+        Of several processes of one job only the first makes them. Raises: Refusal when some are left to other machines.
         """
-        self._make(company, original, events, aloud)
+        self._make(company, original, engine)
         if company.tier.worlds and company.method is not None:
             company = replace(company, targets=targets_of(company))
-            self._make(company, original, events, aloud)
+            self._make(company, original, engine)
         return company
 
-    def _make(self, company: Company, original: Checkpoint, events: Events, aloud: bool) -> None:
-        if aloud:
-            print(
-                f"models beside it: {company.tier.words()}; {cost_of(company, original).words(self._places)}",
-                flush=True,
-            )
+    def _make(self, company: Company, original: Checkpoint, engine: Engine) -> None:
+        if engine.rank == 0:
+            cost = cost_of(company, original).words(self._places)
+            print(f"models beside it: {company.tier.words()}; {cost}", flush=True)
+            self._run(company, engine.events)
+        engine.wait()
+
+    def _run(self, company: Company, events: Events) -> None:
         for manifest in company.manifests:
             if manifest.left() and run(manifest.write(), self.executor, events):
                 raise Refusal(

@@ -122,7 +122,7 @@ class Forget:
         recipe, source = self._recipe(original, data), anywhere(self.source)
         method = settled(self.method, recipe)
         planned = self.depth.company(data, source, original, recipe, parts, method, self.seed, self.machine.precision)
-        return self.depth.gather(planned, original, engine.events, aloud=engine.rank == 0)
+        return self.depth.gather(planned, original, engine)
 
     def _unlearn(self, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine) -> Checkpoint:
         path = folder / "model.safetensors"
