@@ -139,7 +139,9 @@ def _unlearned(
         engine.scratch = folder
         start, units = time.perf_counter(), engine.meter.units
         model = apply(method, original.model, parts, torch.Generator().manual_seed(seed), engine)
-        reused = [stage for stage in engine.stages if "reused" in stage.what]
+        # What this process did not do itself: sets made for another row, epochs from before a stop.
+        earlier = ("reused", "before it was stopped")
+        reused = [stage for stage in engine.stages if any(words in stage.what for words in earlier)]
         provenance = Provenance(
             data=data.name,
             data_fingerprint=data.fingerprint,

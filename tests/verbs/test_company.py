@@ -109,6 +109,8 @@ def test_a_tier_without_a_method_says_what_is_missing(company: Company, parts: S
     (skipped,) = measures_of(unknown, named(parts, data), 0)  # type: ignore[arg-type]
     assert "its method is not known" in skipped.reason  # type: ignore[union-attr]
     assert unknown.keys("unlearned", children=True) == ()
+    assert unknown.words() == "2 retrained, 6 on random halves", "the report must not name models that were not made"
+    assert "6 originals made to forget" in company.words()
 
 
 def test_a_method_of_whole_classes_has_no_shadows(company: Company, parts: Split, data: DataSet) -> None:

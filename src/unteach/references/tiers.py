@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -127,6 +127,18 @@ class Company:
             return ()
         chosen = [job for job, parent in zip(self.jobs(kind), plan.parents) if (parent >= 0) == children]
         return tuple(key_of[job.key(self.data.fingerprint)] for job in chosen)
+
+    def words(self) -> str:
+        """The counts of what is made: a method that is not known, or forgets whole classes only, leaves some of the tier out."""
+        shadows, unlearned, worlds = map(self.has, ("shadows", "unlearned", "worlds"))
+        tier = self.tier
+        made = replace(
+            tier,
+            shadows=tier.shadows if shadows else 0,
+            ensemble=tier.ensemble if unlearned else 0,
+            worlds=tier.worlds if worlds else 0,
+        )
+        return made.words()
 
     def plan(self, kind: str) -> Plan:
         """The plan of one kind."""

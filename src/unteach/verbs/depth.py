@@ -115,7 +115,7 @@ class Depth:
     def _make(self, company: Company, original: Checkpoint, engine: Engine) -> None:
         if engine.rank == 0:
             cost = cost_of(company, original).words(self._places)
-            print(f"models beside it: {company.tier.words()}; {cost}", flush=True)
+            print(f"models beside it: {company.words()}; {cost}", flush=True)
             self._run(company, engine.events)
         engine.wait()
 

@@ -101,7 +101,7 @@ def evaluate(
     )
     if company and engine.rank == 0:
         digest, doubts = write_split(folder / "split.csv", parts, data.test)
-        findings |= {"tier": company.tier.words(), "doubts": [*findings["doubts"], *doubts], "split": digest}
+        findings |= {"tier": company.words(), "doubts": [*findings["doubts"], *doubts], "split": digest}
     findings |= _story(data, parts, cast, spec, seed, signals)
     if engine.rank > 0:
         return findings
