@@ -9,14 +9,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
-    {"types", "precision", "runtime", "events"},
+    {"types", "precision", "runtime", "events", "wrong_labels"},
     {"spectral"},
     {"models", "data", "attacks", "store", "engine", "schedule", "sensitivity"},
     {"checkpoint", "resume", "logit_store"},
     {"train"},
     {"prune", "trades"},
     {"recipe"},
-    {"adversarial", "attacker", "audit", "saliency", "report"},
+    {"adversarial", "attacker", "audit", "saliency", "sparsity", "distill", "curvature", "report"},
     {"methods"},
     {"api"},
     {"sequence", "references", "stress"},

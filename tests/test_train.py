@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from made import blobs
 from unteach.data.augment import Augment
-from unteach.engine import Engine
+from unteach.engine import Engine, pixels
 from unteach.events import Events
 from unteach.models import Blueprint, build
 from unteach.schedule import rate
@@ -213,3 +214,37 @@ def test_unknown_schedules_are_refused(spec: str) -> None:
 def test_impossible_settings_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(Refusal, match=f"expected {next(iter(bad))}"):
         Sgd(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["train", "frozen", "eval"])
+def test_batch_norm_modes(mode: str) -> None:
+    """One step by hand: what standardises, and whether the running statistics follow."""
+    data = blobs(16, noise=0.45)
+    start = build(Blueprint(name="small-cnn", classes=3, shape=(1, 8, 8)), seed=0)
+    fit(start, [Source(data)], Sgd(lr=0.1, epochs=2, batch=8), seed=0, engine=Engine(precision="fp32"))
+    made, by_hand = copy.deepcopy(start), copy.deepcopy(start)
+    optim = Sgd(lr=0.1, epochs=1, batch=16, momentum=0.0, weight_decay=0.0, schedule="constant", batch_norm=mode)
+    fit(made, [Source(data)], optim, seed=0, engine=Engine(precision="fp32"))
+    norms = [module for module in by_hand.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    by_hand.train(mode != "eval")
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    loss = torch.nn.functional.cross_entropy(by_hand(pixels(data.inputs[order])), data.labels[order])
+    weights = list(by_hand.parameters())
+    for weight, gradient in zip(weights, torch.autograd.grad(loss, weights)):
+        weight.data -= 0.1 * gradient
+    for one, other in zip(made.parameters(), weights):
+        assert torch.allclose(one, other, atol=1e-5)
+    moved = [not torch.equal(a, b) for a, b in zip(_statistics(made), _statistics(start))]
+    assert all(moved) if mode == "train" else not any(moved)
+    assert norms
+    assert not any(module.training for module in made.modules())
+    assert all(module.track_running_stats for module in made.modules() if isinstance(module, torch.nn.BatchNorm2d))
+
+
+def test_unknown_batch_norm_mode_is_refused() -> None:
+    with pytest.raises(Refusal, match="expected batch_norm to be one of train, frozen, eval"):
+        Sgd(batch_norm="off")
+
+
+def _statistics(model: torch.nn.Module) -> list[torch.Tensor]:
+    return [value for name, value in model.state_dict().items() if "running" in name or "tracked" in name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from unteach.resume import Resume, Stateful
 from unteach.schedule import rate
 from unteach.store import fingerprint
 from unteach.types import Examples, Refusal
+
+BATCH_NORM = ("train", "frozen", "eval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,15 @@ class Sgd:
     """Factor on the learning rate of biases and of batch norm's scales and shifts, above 0; their decay per step stays."""
     schedule: str = "cosine"
     """Learning rate over time: constant, step:EPOCHS[,FACTOR], multistep:E1,E2,…, cosine, onecycle[:WARMUP SHARE]."""
+    batch_norm: str = field(default="train", metadata=LATER)
+    """What batch norm does in training: train (standardises by the batch, running statistics follow), frozen (by the batch,
+    running statistics stay), eval (by the running statistics, which stay). Its scales and shifts are trained in all three."""
 
     def __post_init__(self) -> None:
+        if self.batch_norm not in BATCH_NORM:
+            raise Refusal(
+                f"expected batch_norm to be one of {', '.join(BATCH_NORM)}, got {self.batch_norm!r}; train is usual"
+            )
         for name, low in (("lr", 0.0), ("epochs", 1), ("batch", 1), ("momentum", 0.0), ("weight_decay", 0.0)):
             value = getattr(self, name)
             if not value >= low:
@@ -144,6 +154,7 @@ def fit(
         done = len(log) * feed.total * (1 + len(alongside))
         engine.stages.append(Stage(f"{label}, before it was stopped", sum(r["seconds"] for r in log), float(done)))
     wrapped, stepper = engine.setup(model, optimizer)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
     steps = max(1, -(-feed.total // optim.batch))
     with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
         for epoch in range(begin + len(log), optim.epochs):
@@ -157,7 +168,7 @@ def fit(
                     group["lr"] = optim.lr * factor * group["pace"]
                 # One example has no batch statistics: batch norm then takes the model's own.
                 wrapped.train(len(batch.labels) > 1)
-                with engine.autocast():
+                with normalising(norms, optim.batch_norm), engine.autocast():
                     # Processes average their gradients, so each counts its part of the whole step's mean.
                     value = objective(wrapped, batch).float().sum() * (engine.world / batch.size)
                 stepper.zero_grad(set_to_none=True)
@@ -182,6 +193,25 @@ def fit(
     model.eval()
     optimizer.zero_grad(set_to_none=True)
     return log
+
+
+@contextmanager
+def normalising(norms: Sequence[torch.nn.modules.batchnorm._BatchNorm], mode: str) -> Iterator[None]:
+    """Inside, these batch norms do what ``Sgd.batch_norm`` says; to be entered after the network's training flag is set."""
+    if mode == "train":
+        yield
+        return
+    before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
+    for norm in norms:
+        if mode == "eval":
+            norm.training = False
+        else:
+            norm.track_running_stats = False  # in training torch then neither reads nor moves them
+    try:
+        yield
+    finally:
+        for norm, training, tracked in before:
+            norm.training, norm.track_running_stats = training, tracked
 
 
 def _task_loss(examples: Examples) -> Loss:

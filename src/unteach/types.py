@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -170,12 +170,32 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Range:
+    """Values of a setting worth trying: from ``low`` to ``high``, evenly on a log scale or not; whole numbers if both are.
+
+    Of a learning rate (a setting named ``lr``) they are shares of the highest rate that the original was trained with.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Values of a setting worth trying, one by one."""
+
+    values: tuple[str | float | bool | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """What a user should know before choosing a method; source and departures stand in the method's docstring.
 
     ``does``: three sentences at most. ``suits``: of "random", "class", "group", "sequence". ``cost``: in words, beside what
     retraining costs. ``knobs``: names of the settings that matter, in the order to try them, each with what it moves.
-    ``layers``: what the network must have.
+    ``layers``: what the network must have. ``search``: knobs with the values that a search for good settings tries.
+    ``more``: the knob that makes the method forget more, and whether it is to go ``"up"`` or ``"down"`` for that.
     """
 
     does: str
@@ -183,6 +203,8 @@ class Card:
     cost: str
     knobs: dict[str, str]
     layers: str = "any"
+    search: dict[str, Range | Choice] = field(default_factory=dict)
+    more: tuple[str, str] | None = None
 
 
 @runtime_checkable

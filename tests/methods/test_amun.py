@@ -20,10 +20,11 @@ from unteach.attacks import Fgsm, Nearest
 from unteach.checkpoint import Provenance, save
 from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
-from unteach.methods.amun import NEIGHBOURS, Amun, strength
+from unteach.methods.amun import NEIGHBOURS, Amun
 from unteach.models import Blueprint, build
 from unteach.models.masks import set_masks
 from unteach.saliency import only, saliency_mask
+from unteach.sparsity import strength
 from unteach.store import fingerprint
 from unteach.testing import check_method
 from unteach.train import Sgd, Source, fit

@@ -14,7 +14,6 @@ from unteach.api import apply, forget
 from unteach.attacks import Nearest, Schedule
 from unteach.engine import Engine
 from unteach.methods import METHODS, Amun, Dau, GradientAscent, NegGradPlus, Retrain
-from unteach.methods.random_label import wrong_labels
 from unteach.models import Blueprint, build
 from unteach.recipe import Recipe
 from unteach.sensitivity import Sensitivity
@@ -22,6 +21,7 @@ from unteach.store import fingerprint
 from unteach.testing import check_method
 from unteach.train import Sgd, Source, fit
 from unteach.types import Examples, Method, Refusal, Split
+from unteach.wrong_labels import wrong_labels
 
 ONE_LABEL = {"trw", "rwft"}  # methods for classes have no meaning where an example has several labels
 SHORT = Sgd(lr=0.02, epochs=2, batch=32, schedule="step:1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +16,9 @@ from unteach.attacks import Fgsm, Nearest, Schedule
 from unteach.data.augment import LATER, Augment
 from unteach.engine import Engine
 from unteach.saliency import only, saliency_mask
-from unteach.train import Batch, Sgd, Source, draw_seed, fit
-from unteach.types import Card, Examples, Refusal, Split, Task
+from unteach.sparsity import Sparse, check_l1
+from unteach.train import Sgd, Source, draw_seed, fit
+from unteach.types import Card, Examples, Refusal, Split
 
 NEIGHBOURS = ("adv", "advl", "rl", "arl", "ars", "orig")
 
@@ -93,10 +93,7 @@ class Amun:
             raise Refusal(f"expected neighbours to be one of {known}, got {self.neighbours!r}; choose one of these")
         if self.saliency is not None and not 0 < self.saliency <= 1:
             raise Refusal(f"expected saliency above 0 and at most 1, got {self.saliency}; it is a share of the weights")
-        if not 0 <= self.l1 < math.inf:
-            raise Refusal(f"expected l1 to be 0 or more, got {self.l1}; 0.0005 is usual")
-        if self.l1_decay not in ("linear", "compounding"):
-            raise Refusal(f"expected l1_decay to be linear or compounding, got {self.l1_decay!r}; choose one of these")
+        check_l1(self.l1, self.l1_decay)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -131,7 +128,9 @@ class Amun:
             with engine.stage("saliency mask"):
                 hold = only(new, saliency_mask(new, split.forget, self.saliency, engine=engine))
         steps = max(1, -(-sum(len(source.examples) for source in sources) // self.optim.batch))
-        sparse = Sparse(self, split.task, new, steps) if self.l1 else None
+        sparse = (
+            Sparse(split.task, new, steps, self.optim.epochs, weight=self.l1, decay=self.l1_decay) if self.l1 else None
+        )
         with engine.stage("amun fine-tuning"), hold:
             fit(
                 new,
@@ -145,28 +144,3 @@ class Amun:
                 label="amun",
             )
         return new
-
-
-class Sparse:
-    """The task's loss plus α · Σ|weight|, α by epoch; ``weights`` are counted whether trained or not."""
-
-    def __init__(self, settings: Amun, task: Task, network: torch.nn.Module, steps: int) -> None:
-        self.settings, self.task, self.steps = settings, task, steps
-        self.weights = list(network.parameters())
-        self.alpha = settings.l1
-
-    def pace(self, step: int) -> float:
-        """Sets α for this step, which ``fit`` asks for before the step's loss; the learning rate stays as it is."""
-        self.alpha = strength(self.settings.l1, self.settings.l1_decay, step // self.steps, self.settings.optim.epochs)
-        return 1.0
-
-    def __call__(self, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        size = torch.stack([weight.abs().sum() for weight in self.weights]).sum()
-        return self.task.loss(network(batch.inputs), batch.labels) + self.alpha * size
-
-
-def strength(alpha: float, decay: str, epoch: int, epochs: int) -> float:
-    """The weight of the l1 term in an epoch, counted from 0: linear, or each epoch's factor upon the last epoch's."""
-    if decay == "linear":
-        return alpha * (1 - epoch / epochs)
-    return alpha * math.prod(2 - 2 * past / epochs for past in range(epoch + 1))

@@ -12,6 +12,7 @@ from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.train import Sgd, Source, draw_seed, fit
 from unteach.types import Card, Split
+from unteach.wrong_labels import wrong_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,3 @@ class RandomLabel:
         with engine.stage("random-label"):
             fit(new, sources, self.optim, seed=draw_seed(rng), engine=engine, label="random-label")
         return new
-
-
-def wrong_labels(labels: torch.Tensor, classes: int, rng: torch.Generator) -> torch.Tensor:
-    """Labels that differ from the given ones, uniform over the others; same shape and type."""
-    if labels.ndim == 1:
-        return (labels + torch.randint(1, classes, labels.shape, generator=rng)) % classes
-    flips = torch.rand(labels.shape, generator=rng) < 0.5
-    sure = torch.randint(0, classes, (len(labels), 1), generator=rng)
-    return torch.where(flips.scatter(1, sure, True), 1 - labels, labels)
