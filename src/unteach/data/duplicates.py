@@ -111,6 +111,11 @@ class Near:
         return np.asarray(np.unique(label, return_index=True)[1][label], dtype=np.int64)
 
 
+def twins(inputs: torch.Tensor) -> np.ndarray:
+    """Clusters of near-duplicates among images, of exact copies among features."""
+    return Near()(inputs) if inputs.ndim == 4 and inputs.dtype == torch.uint8 else exact(inputs)
+
+
 def _alike(images: torch.Tensor, share: float) -> np.ndarray:
     """Positions of near-duplicates among different images, ``pairs × 2``."""
     from scipy.spatial import cKDTree

@@ -56,8 +56,9 @@ class Record:
 class Cache:
     """Models and logits of jobs by their keys: digests of all that decides their bytes.
 
-    ``records/KEY.json``, ``weights/KEY.safetensors``, a logit store for each data set and number of views, and ``scratch/KEY/``
-    for jobs underway. Every file is written whole or not at all; two processes that do the same job write the same bytes.
+    ``records/KEY.json``, ``weights/KEY.safetensors``, a logit store for each data set and number of views, ``clusters/`` of
+    near-duplicates, and ``scratch/KEY/`` for jobs underway. Every file is written whole or not at all; two processes that do
+    the same job write the same bytes.
     """
 
     folder: Path
@@ -73,6 +74,10 @@ class Cache:
     def logits(self, data_fingerprint: str, views: int) -> Path:
         """The folder of the logit store of these data."""
         return self.folder / "logits" / f"{data_fingerprint[:16]}-{views}"
+
+    def clusters(self, data_fingerprint: str) -> Path:
+        """The file of near-duplicates among these data."""
+        return self.folder / "clusters" / f"{data_fingerprint[:16]}.safetensors"
 
     def record(self, key: str) -> Record | None:
         """What is known of a job's products; None where there are none, or the record is damaged."""

@@ -12,8 +12,8 @@ from unteach.models import Blueprint
 from unteach.recipe import Recipe
 from unteach.references.cache import Cache
 from unteach.references.manifest import DataSpec, Job, Manifest, in_order, jobs_of
-from unteach.references.plan import Halves, Plan, Retrains, Shadows, Unlearned, Worlds, units_of
-from unteach.references.pool import groups_of
+from unteach.references.plan import Halves, Plan, Retrains, Shadows, Unlearned, Worlds
+from unteach.references.units import units_in
 from unteach.types import Method, Refusal
 
 
@@ -149,23 +149,26 @@ class Company:
         return kind in self._plans
 
     @cached_property
+    def _units(self) -> np.ndarray:
+        return units_in(self.data, self.cache)
+
+    @cached_property
     def _plans(self) -> dict[str, Plan]:
         tier, seed = self.tier, self.seed
-        units = units_of(len(self.trained), groups_of(self.data))
         retrained = max(tier.retrained, tier.ensemble if self.method else 0)
         plans = {"retrained": Retrains(models=retrained, seed=seed)(self.trained, self.forget)}
         if tier.halves:
-            plans["halves"] = Halves(models=tier.halves, seed=seed)(units)
+            plans["halves"] = Halves(models=tier.halves, seed=seed)(self._units)
         needs = frozenset() if self.method is None else self.method.needs
         anything = self.method is not None and "class" not in needs  # whole classes are no sets of a pool's examples
         if anything and tier.shadows:
             size = min(tier.size, int(self.trained.sum()) // (8 * tier.requests))
             shadows = Shadows(halves=Halves(models=tier.shadows, seed=seed), requests=tier.requests, size=size)
-            plans["shadows"] = shadows(units, self._asked(int(2.4 * tier.requests * size)))
+            plans["shadows"] = shadows(self._units, self._asked(int(2.4 * tier.requests * size)))
         if self.method is not None and tier.ensemble:
             plans["unlearned"] = Unlearned(originals=tier.ensemble, seed=seed)(self.trained, self.forget)
         if anything and tier.worlds and self.targets is not None:
-            plans["worlds"] = Worlds(models=tier.worlds, seed=seed)(units, self.targets)
+            plans["worlds"] = Worlds(models=tier.worlds, seed=seed)(self._units, self.targets)
         return plans
 
     def _asked(self, count: int) -> np.ndarray:

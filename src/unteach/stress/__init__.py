@@ -1,7 +1,7 @@
 """Stress tests of behaviour: what a model does when it is trained again, tampered with, attacked or asked otherwise.
 
 ``STRESS`` lists those that any audit can make. ``Confusion``, ``Backdoor`` and ``Trace`` need models that were trained on data
-which ``Confuse``, ``Poison`` or ``Noise`` prepared.
+which ``Confuse``, ``Poison`` or ``Noise`` prepared: ``unteach tamper`` does all of it.
 """
 
 from __future__ import annotations

@@ -10,27 +10,17 @@ import torch
 
 from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.engine import Engine
-from unteach.models.anatomy import last_linear, with_features
+from unteach.models.anatomy import last_linear
 from unteach.stress.lineup import Lineup, Models, Parts, auc_finding, sampled
 from unteach.types import Examples, MultiClass, Refusal
 
 FEWEST = 10  # examples on a side; a probe that is fitted on fewer says nothing
 
 
-class Penultimate(torch.nn.Module):
-    """A network that stops before its last linear layer: inputs in, features ``n × d`` out."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        with with_features(self.model) as answer:
-            return answer(inputs)[1].flatten(1)
-
-
 def features_of(model: torch.nn.Module, examples: Examples, engine: Engine) -> np.ndarray:
     """What goes into the model's last linear layer, float64 ``n × d``, in eval mode; NaN and infinity are refused."""
+    from unteach.models.penultimate import Penultimate
+
     last_linear(model)
     found = engine.logits(Penultimate(engine.place(model)), examples.inputs).double().numpy()
     if not np.isfinite(found).all():

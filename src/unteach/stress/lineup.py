@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,7 +58,10 @@ class Lineup(Generic[T]):
         )
 
 
-Models = Lineup[torch.nn.Module]
+if TYPE_CHECKING:
+    Models = Lineup[torch.nn.Module]
+else:
+    Models = Lineup  # naming torch's class would load torch, which the settings of verbs must not
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

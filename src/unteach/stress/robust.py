@@ -11,7 +11,6 @@ from unteach.attacks import pgd_linf
 from unteach.attacks.margins import margin
 from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.engine import Engine
-from unteach.spectral.lipschitz import lipschitz
 from unteach.stress.lineup import Lineup, Models, Parts, answers, finding, right, sampled, share_interval
 from unteach.types import Examples, Refusal
 
@@ -127,6 +126,8 @@ def transfer(attacked: Lineup[Attacked], engine: Engine) -> Measured:
 
 def bound(models: Models, shape: tuple[int, ...]) -> Finding | Skipped:
     """The Lipschitz bounds of all networks, or why there is none."""
+    from unteach.spectral.lipschitz import lipschitz
+
     bounds = models.map(lambda model: lipschitz(model, shape))
     if reason := next((one.reason for one in (bounds.unlearned, *bounds.retrained) if one.bound is None), ""):
         return Skipped(name="Lipschitz bound", family="behaviour", reason=reason)

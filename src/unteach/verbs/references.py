@@ -18,9 +18,9 @@ from unteach.references.cache import Cache
 from unteach.references.executors import Local, Ray, Shard, Slurm
 from unteach.references.forecast import forecast
 from unteach.references.manifest import Job, Manifest, in_order, jobs_of
-from unteach.references.plan import Halves, Plan, Retrains, Shadows, Unlearned, Worlds, units_of
-from unteach.references.pool import groups_of
+from unteach.references.plan import Halves, Plan, Retrains, Shadows, Unlearned, Worlds
 from unteach.references.stages import run
+from unteach.references.units import units_in
 from unteach.types import Method, Refusal
 from unteach.verbs.request import recipe_of
 from unteach.verbs.settings import DataChoice, anywhere, check_seed
@@ -130,7 +130,7 @@ class References:
             forget[data.train.positions(forget_ids(self.ids, data.train, self.seed, gone))] = True
         elif self.retrains or self.unlearned or self.worlds:
             raise Refusal("expected --ids for models of one request, got none; give ids, or ask for --halves only")
-        plans, units = [], units_of(count, groups_of(data))
+        plans, units = [], units_in(data, Cache(self.folder))
         halves = Halves(models=self.halves, seed=self.seed) if self.halves or self.shadows else None
         if halves is not None and self.shadows:
             plans.append(Shadows(halves=halves, requests=self.shadows, size=self.shadow_size)(units))

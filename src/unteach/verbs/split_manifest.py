@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from unteach.data.duplicates import Near, collisions, exact
+from unteach.data.duplicates import collisions, twins
 from unteach.data.manifest import Manifest
 from unteach.store import write_text
 from unteach.types import Examples, Split
@@ -32,9 +31,7 @@ def write_split(path: Path, parts: Split, test: Examples) -> tuple[str, list[str
     """Write the manifest of this split, near-duplicates found among all its images; returns its digest and the doubts."""
     named = {"retain": parts.retain, "forget": parts.forget, "test": test, "validation": parts.validation}
     given = {name: part for name, part in named.items() if part is not None and len(part)}
-    inputs = torch.cat([part.inputs for part in given.values()])
-    clusters = Near()(inputs) if inputs.ndim == 4 and inputs.dtype == torch.uint8 else exact(inputs)
-    manifest = Manifest.of(given, clusters=np.asarray(clusters))
+    manifest = Manifest.of(given, clusters=twins(torch.cat([part.inputs for part in given.values()])))
     write_text(path, manifest.text)
     found = collisions(manifest.clusters, manifest.parts, manifest.ids) if manifest.clusters is not None else []
     doubts = [DOUBTS[one.part, one.other].format(n=len(one.ids)) for one in found if (one.part, one.other) in DOUBTS]

@@ -1,0 +1,38 @@
+"""What must stay on one side of any random half: one person, one household, one picture in several copies."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from unteach.data import DataSet
+from unteach.data.duplicates import twins
+from unteach.references.cache import Cache
+from unteach.references.plan import units_of
+from unteach.references.pool import groups_of
+from unteach.store import load_tensors, save_tensors
+from unteach.types import Refusal
+
+
+def units_in(data: DataSet, cache: Cache) -> np.ndarray:
+    """The unit of each example of the pool, int64: its group and its near-duplicates, with all that hangs on them.
+
+    A reference that saw the twin of an example has seen the example: on the other side of a half it would be no OUT model.
+    The search for near-duplicates is kept in the cache.
+    """
+    count = len(data.train) + len(data.test)
+    return units_of(count, groups_of(data), _clusters(data, cache))
+
+
+def _clusters(data: DataSet, cache: Cache) -> np.ndarray:
+    path = cache.clusters(data.fingerprint)
+    if path.is_file():
+        try:
+            kept = load_tensors(path)[0].get("clusters", torch.zeros(0))
+            if len(kept) == len(data.train) + len(data.test):
+                return np.asarray(kept.numpy())
+        except Refusal:
+            pass  # damaged: the search tells the same again
+    found = twins(torch.cat((data.train.inputs, data.test.inputs)) if len(data.test) else data.train.inputs)
+    save_tensors(path, {"clusters": torch.from_numpy(found)}, {})
+    return found
