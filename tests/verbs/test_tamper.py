@@ -25,16 +25,16 @@ def values(found: dict[str, Any], who: str) -> dict[str, float]:
 
 
 def test_swapped_labels_are_learned_and_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = ("--tampering.kind", "confuse", "--tampering.count", "120")
-    found = tamper(tmp_path, *wanted, "--method", "retrain")
-    assert found["counts"] == {"tampered": 120, "asked": 120, "training": 1438}
+    wanted = ("--tampering.kind", "confuse", "--tampering.count", "240")
+    found = tamper(tmp_path, *wanted, "--method", "retrain", "--recipe.optim.epochs", "8")
+    assert found["counts"] == {"tampered": 240, "asked": 240, "training": 1438}
     before, after = values(found, "original"), values(found, "unlearned")
     error = "IC-ERR, test"
     clean = next(one["retrained"] for one in found["measures"]["unlearned"] if one["name"] == "IC-ERR")
     assert before[error] > 2 * after[error]
     assert after[error] <= 0.15
     assert len(clean) == 2
-    assert "120 of 120 tampered examples forgotten" in capsys.readouterr().out
+    assert "240 of 240 tampered examples forgotten" in capsys.readouterr().out
 
 
 def test_a_backdoor_that_was_found_in_part(tmp_path: Path) -> None:
