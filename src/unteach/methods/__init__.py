@@ -7,12 +7,16 @@ from functools import partial
 
 from unteach.methods.amun import Amun
 from unteach.methods.aru import Aru
+from unteach.methods.bad_teacher import BadTeacher
 from unteach.methods.dau import Dau
 from unteach.methods.finetune import FineTune
 from unteach.methods.gradient_ascent import GradientAscent
+from unteach.methods.l1_sparse import L1Sparse
 from unteach.methods.neggrad_plus import NegGradPlus
 from unteach.methods.random_label import RandomLabel
 from unteach.methods.retrain import Retrain
+from unteach.methods.salun import SalUn
+from unteach.methods.scrub import Scrub
 from unteach.methods.trw import Trw
 from unteach.types import Method
 
@@ -31,17 +35,26 @@ METHODS: dict[str, Callable[..., Method]] = {
     "gradient-ascent": GradientAscent,
     "neggrad-plus": NegGradPlus,
     "random-label": RandomLabel,
+    "salun": SalUn,
+    "l1-sparse": L1Sparse,
+    "scrub": Scrub,
+    "scrub-r": partial(Scrub, rewind=True),
+    "bad-teacher": BadTeacher,
 }
 
 __all__ = [
     "METHODS",
     "Amun",
     "Aru",
+    "BadTeacher",
     "Dau",
     "FineTune",
     "GradientAscent",
+    "L1Sparse",
     "NegGradPlus",
     "RandomLabel",
     "Retrain",
+    "SalUn",
+    "Scrub",
     "Trw",
 ]
