@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -44,12 +44,24 @@ class Stage:
     units: float
 
 
+class Watch(Protocol):
+    """Looks at a network after each epoch of its training, and may stop it; its state goes on after an interruption."""
+
+    stopped: bool
+
+    def __call__(self, model: torch.nn.Module, label: str, epoch: int) -> bool: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
 class Engine:
     """Where and how the arithmetic is done; one object for a whole job.
 
     ``devices`` > 1 and torchrun form a group of processes through Fabric; with one device Fabric is not imported.
     ``precision``: "auto" (bf16 autocast where the chip multiplies it natively), "bf16" or "fp32". ``scratch``: a folder where
-    trainings keep their state, to go on after an interruption.
+    trainings keep their state, to go on after an interruption. ``watch``: who looks at every training, see ``guard``.
     """
 
     def __init__(
@@ -68,6 +80,7 @@ class Engine:
         if devices < 1 or nodes < 1:
             raise Refusal(f"expected at least one device and one node, got {devices} and {nodes}; give 1 or more")
         self.scratch = scratch
+        self.watch: Watch | None = None
         self.meter = Meter()
         self.stages: list[Stage] = []
         self._fabric: Any = None

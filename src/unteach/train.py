@@ -147,8 +147,11 @@ def fit(
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
     if identity:
         start_from["loss"] = identity
+    if engine.watch is not None:
+        start_from["watched"] = True
     state = Resume(engine.scratch and engine.scratch / f"{label.replace(' ', '-')}.resume", start_from)
-    carried = {"optimizer": optimizer, **(carry or {})}
+    watch = engine.watch
+    carried = {"optimizer": optimizer, **(carry or {}), **({} if watch is None else {"watch": watch})}
     log = state.load(model, carried)
     if log:
         done = len(log) * feed.total * (1 + len(alongside))
@@ -158,6 +161,8 @@ def fit(
     steps = max(1, -(-feed.total // optim.batch))
     with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
         for epoch in range(begin + len(log), optim.epochs):
+            if watch is not None and watch.stopped:
+                break
             start = time.perf_counter()
             torch.manual_seed(seed * 1_000_003 + epoch * 7919 + engine.rank)  # for dropout and its like
             total = torch.zeros((), device=engine.device)
@@ -188,6 +193,8 @@ def fit(
             record = {"epoch": epoch + 1, "loss": mean, "seconds": time.perf_counter() - start}
             log.append(record)
             engine.events.emit("epoch", stage=label, **record)
+            if watch is not None:
+                watch(model, label, epoch + 1)
             if engine.rank == 0:
                 state.save(model, carried, log)
     model.eval()
