@@ -8,19 +8,22 @@ from dataclasses import dataclass
 import torch
 
 from unteach.data import forget_ids, split
+from unteach.diagnosis import Diagnosis, diagnose
 from unteach.engine import Engine, Stage
-from unteach.methods import METHODS
+from unteach.guard import Guard
 from unteach.models.masks import notice_pruned
+from unteach.plugins import call, method_named
 from unteach.types import Examples, Method, Refusal, Split
 
 
 @dataclass(frozen=True, eq=False)
 class Forgotten:
-    """What ``forget`` gives back: the new model, what was taken out, and the bill."""
+    """What ``forget`` gives back: the new model, what was taken out, the bill, and what can be said at first sight."""
 
     model: torch.nn.Module
     split: Split
     stages: tuple[Stage, ...]
+    diagnosis: Diagnosis
 
 
 def forget(
@@ -32,30 +35,48 @@ def forget(
     validation: Examples | None = None,
     seed: int = 0,
     engine: Engine | None = None,
+    guard: Guard = Guard(),  # noqa: B008 - frozen
 ) -> Forgotten:
     """Make a model forget some of the examples it was trained on.
 
     ``model``: any classifier that takes floats (pixels in 0–1) of shape ``n × …`` and gives logits ``n × classes``; it is
     left bit-identical, in the training mode it was in. ``data``: the training set. ``ids``: their ids, or a request such as
-    ``"random:0.1"``, ``"class:3"``, ``"group:NAME"`` or a file of ids. ``method``: a name from ``unteach.methods.METHODS``, or
-    one with settings, such as ``Amun(optim=Sgd(lr=0.01))``. Raises: Refusal for input that can't be right.
+    ``"random:0.1"``, ``"class:3"``, ``"group:NAME"`` or a file of ids. ``method``: a name from ``unteach.methods.METHODS``,
+    ``file.py:NAME``, or one with settings, such as ``Amun(optim=Sgd(lr=0.01))``. ``guard``: when the network counts as
+    collapsed; its last safe state is then kept. Raises: Refusal for input that can't be right.
     """
     method = named(method)
     names = forget_ids(ids, data, seed) if isinstance(ids, str) else [str(name) for name in ids]
     parts = split(data, names)
     parts = Split(forget=parts.forget, retain=parts.retain, validation=validation)
     engine = engine or Engine()
-    new = apply(method, model, parts, torch.Generator().manual_seed(seed), engine)
-    return Forgotten(new, parts, tuple(engine.stages))
+    new, diagnosis = unlearn(method, model, parts, torch.Generator().manual_seed(seed), engine, guard)
+    return Forgotten(new, parts, tuple(engine.stages), diagnosis)
 
 
 def named(method: str | Method) -> Method:
     """The method of this name with its defaults, or the one that is given."""
-    if not isinstance(method, str):
-        return method
-    if method not in METHODS:
-        raise Refusal(f"expected a method ({', '.join(METHODS)}), got {method!r}; choose one of these")
-    return METHODS[method]()
+    return method_named(method) if isinstance(method, str) else method
+
+
+def unlearn(
+    method: Method,
+    model: torch.nn.Module,
+    parts: Split,
+    rng: torch.Generator,
+    engine: Engine,
+    guard: Guard = Guard(),  # noqa: B008 - frozen
+) -> tuple[torch.nn.Module, Diagnosis]:
+    """``apply`` under a guard: the new model, or its last safe state where it collapsed, and what can be said of it."""
+    trains_on_kept = parts.retain is not None and "retain" in method.needs
+    engine.watch = watch = guard.watch(model, parts, repairs=trains_on_kept, engine=engine)
+    try:
+        new = apply(method, model, parts, rng, engine)
+    finally:
+        engine.watch = None
+    kept, diagnosis = diagnose(model, new, parts, method, engine, watch)
+    engine.events.emit("diagnosis", kind=diagnosis.kind, sentence=diagnosis.sentence)
+    return kept, diagnosis
 
 
 def apply(
@@ -71,4 +92,4 @@ def apply(
                 f"expected a {part} set for {type(method).__name__}, got none; give one or choose another method"
             )
     notice_pruned(model)
-    return method(model, parts, rng, engine)
+    return call(method, model, parts, rng, engine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.nn.functional import kl_div, logsigmoid
 
 from unteach.data.augment import Augment
 from unteach.engine import Engine
@@ -24,6 +23,8 @@ def divergence(task: Task, student: torch.Tensor, teacher: torch.Tensor, tempera
     the gradient's size. *Departs:* nowhere known; public unlearning code also takes a softmax over independent labels, which
     compares them with one another and sees nothing of a change that all of them share.
     """
+    from torch.nn.functional import kl_div, logsigmoid
+
     ours, theirs = student.float() / temperature, teacher.float() / temperature
     if isinstance(task, MultiLabel):
         yes = kl_div(logsigmoid(ours), logsigmoid(theirs), reduction="none", log_target=True)

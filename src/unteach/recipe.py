@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from unteach.data.augment import LATER, Augment
-from unteach.engine import Engine
-from unteach.models.masks import masks_of
+from unteach.engine import Engine, pixels
+from unteach.models import WHITENING_SAMPLE, fresh
+from unteach.models.masks import masks_of, set_masks
 from unteach.prune import Prune, Snapshot, prune_and_rewind
 from unteach.resume import Stateful
 from unteach.spectral import Clip, Clipper, Gouk, Miyato
 from unteach.store import record, restored
 from unteach.trades import Trades
-from unteach.train import Batch, Loss, Sgd, Source, fit
+from unteach.train import Batch, Loss, Sgd, Source, draw_seed, fit
 from unteach.types import Examples, Refusal, Task
+
+if TYPE_CHECKING:
+    from unteach.models.ensemble import Ensemble
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,11 @@ class Recipe:
     def __call__(
         self, model: torch.nn.Module, examples: Examples, *, seed: int, engine: Engine, label: str = "training"
     ) -> list[dict[str, float]]:
-        """Train a network in place on these examples; returns the log of ``fit``."""
+        """Train a network in place on these examples; returns the log of ``fit``. An ensemble's shards: see ``train_shards``."""
+        from unteach.models.ensemble import Ensemble  # a class of torch's, which --help need not load
+
+        if isinstance(model, Ensemble):
+            return self.train_shards(model, examples, range(len(model.shards)), seed=seed, engine=engine, label=label)
         loss, sources = self._loss(examples.task), [Source(examples, self.augment)]
         identity = repr((self.smoothing, self.trades, self.clip)) if loss or self.clip else ""
 
@@ -101,6 +110,29 @@ class Recipe:
         dense = run(f"{label}, dense", early, {"early": early}, 0)
         prune_and_rewind(model, self.prune.share, early.taken)
         return dense + run(f"{label}, sparse", None, {}, self.prune.rewind)
+
+    def train_shards(
+        self, ensemble: Ensemble, examples: Examples, numbers: Iterable[int], *, seed: int, engine: Engine, label: str
+    ) -> list[dict[str, float]]:
+        """Train these networks of an ensemble in place, each from fresh weights on its own examples; returns their logs.
+
+        A network's bytes follow from the recipe, the seed, its number and its own examples, and from nothing else.
+        """
+        rng = torch.Generator().manual_seed(seed)
+        seeds, parts = [draw_seed(rng) for _ in ensemble.shards], ensemble.parts(examples, numbers)
+        engine.place(ensemble)
+        ensemble.seed.fill_(seed)
+        set_masks(ensemble, {})  # each network is pruned anew, at other places
+        log = []
+        for number, part in parts.items():
+            shard, own = ensemble.shards[number], seeds[number]
+            set_masks(shard, {})
+            start = fresh(shard, seed=own, sample=pixels(part.inputs[:WHITENING_SAMPLE]))
+            shard.load_state_dict(start.state_dict())
+            which = f"{label}, shard {number + 1} of {len(ensemble.shards)}"
+            log += self(shard, part, seed=own, engine=engine, label=which)
+        ensemble.eval()
+        return log
 
     def _clipper(self, model: torch.nn.Module, examples: Examples, seed: int) -> Clipper | None:
         if self.clip is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from unteach.api import Forgotten, apply, named
+from unteach.api import Forgotten, named, unlearn
 from unteach.data import forget_ids, split
 from unteach.engine import Engine
 from unteach.methods import Amun
@@ -71,8 +71,8 @@ def _forget_each(
         if isinstance(method, Amun) and not adaptive:
             every = data.take(np.isin(data.ids, np.concatenate([each.forget.ids for each in parts])))
             method = Fixed(amun=method, near=method.find(model, every, rng, engine))
-        model = apply(method, model, part, rng, engine)
-        yield Forgotten(model, part, tuple(engine.stages[billed:]))
+        model, diagnosis = unlearn(method, model, part, rng, engine)
+        yield Forgotten(model, part, tuple(engine.stages[billed:]), diagnosis)
 
 
 def _splits(data: Examples, requests: Sequence[str | Sequence[str]], seed: int) -> list[Split]:

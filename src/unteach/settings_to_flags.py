@@ -28,12 +28,16 @@ def add_settings(parser: Any, instance: Any, prefix: str = "", unset: bool = Fal
     """
     hints, documents = typing.get_type_hints(type(instance)), _documents(type(instance))
     for item in fields(instance):
+        if "fixed" in item.metadata:
+            continue
         name, value, hint = item.name, getattr(instance, item.name), hints[item.name]
         key = f"{prefix}{name}"
         options = choices(hint)
         if isinstance(value, Method) and is_dataclass(value):
-            known = ", ".join(_methods())
-            parser.add_argument("--method", type=str, default=_name_of(value), help=f"{documents.get(name)} ({known})")
+            from unteach.plugins import name_of, names
+
+            known = ", ".join([*names(), "file.py:NAME", "pkg.module:NAME"])
+            parser.add_argument("--method", type=str, default=name_of(value), help=f"{documents.get(name)} ({known})")
             add_settings(parser, value)
         elif options:
             if len(options) > 1:
@@ -58,6 +62,8 @@ def settings_from(instance: Any, namespace: Any, prefix: str = "", unset: bool =
     if not hasattr(group, "get"):
         raise Refusal(f"expected {prefix}… to be settings (name: value), got {group!r}; see --help for the names")
     for item in fields(instance):
+        if "fixed" in item.metadata:
+            continue
         name, value, key = item.name, getattr(instance, item.name), f"{prefix}{item.name}"
         options = choices(hints[name])
         if isinstance(value, Method) and is_dataclass(value):
@@ -112,10 +118,9 @@ def instance_with(default: Any, choices_made: dict[str, str]) -> Any:
     if "method" in choices_made:
         if not hasattr(default, "method") or isinstance(default.method, str):
             return default
-        name = choices_made["method"]
-        if name not in _methods():
-            raise Refusal(f"expected a method ({', '.join(_methods())}), got {name!r}; see unteach list")
-        changes["method"] = _methods()[name]()
+        from unteach.plugins import method_named
+
+        changes["method"] = method_named(choices_made["method"])
     made = replace(default, **changes)
     for key, kind in choices_made.items():
         if key.endswith(".kind"):
@@ -164,18 +169,6 @@ def _kind(option: type) -> str:
 
 def _may_be_none(hint: Any) -> bool:
     return type(None) in typing.get_args(hint)
-
-
-def _name_of(method: Any) -> str:
-    """The table's name of a method: the one with these defaults if there is one, else the first of its class."""
-    alike = {name: made for name, made in ((n, make()) for n, make in _methods().items()) if type(made) is type(method)}
-    return next((name for name, made in alike.items() if made == method), next(iter(alike)))
-
-
-def _methods() -> dict[str, Any]:
-    from unteach.methods import METHODS
-
-    return dict(METHODS)
 
 
 def _chosen_in_file(path: str) -> dict[str, str]:

@@ -13,17 +13,27 @@ from made import blobs
 from unteach.api import apply, forget
 from unteach.attacks import Nearest, Schedule
 from unteach.engine import Engine
-from unteach.methods import METHODS, Amun, Dau, GradientAscent, NegGradPlus, Retrain
+from unteach.methods import METHODS, Amun, Dau, GradientAscent, NegGradPlus, Retrain, SvdRemoval, Unsir
+from unteach.methods.unsir import ClassNoise
 from unteach.models import Blueprint, build
 from unteach.recipe import Recipe
 from unteach.sensitivity import Sensitivity
 from unteach.store import fingerprint
 from unteach.testing import check_method
 from unteach.train import Sgd, Source, fit
+from unteach.tuning.space import has
 from unteach.types import Examples, Method, Refusal, Split
 from unteach.wrong_labels import wrong_labels
 
-ONE_LABEL = {"trw", "rwft"}  # methods for classes have no meaning where an example has several labels
+ONE_LABEL = {
+    "trw",
+    "rwft",
+    "unsir",
+    "boundary-expand",
+    "svd-removal",
+}  # methods for classes have no meaning where an example has several labels
+ENSEMBLES = {"sisa"}  # methods for networks of their own; their tests stand in their own file
+ANY_NETWORK = [name for name in METHODS if name not in ENSEMBLES]
 SHORT = Sgd(lr=0.02, epochs=2, batch=32, schedule="step:1")
 
 
@@ -46,6 +56,11 @@ def quick(method: Method) -> Method:
         return replace(method, training=Recipe(optim=SHORT))  # type: ignore[type-var]
     if isinstance(method, Dau):
         method = replace(method, pretraining=2, sensitivity=Sensitivity(draws=2))
+    if isinstance(method, Unsir):
+        noise = ClassNoise(steps=6, images=16) if isinstance(method.noise, ClassNoise) else method.noise
+        method = replace(method, noise=noise, repair=SHORT)
+    if isinstance(method, SvdRemoval):
+        method = replace(method, alpha_r=30.0)
     return replace(method, optim=SHORT) if "optim" in {f.name for f in fields(method)} else method  # type: ignore
 
 
@@ -57,7 +72,7 @@ def asked(method: Method, data: Examples, otherwise: Split) -> Split:
     return replace(otherwise, validation=blobs(30, noise=0.45, seed=5))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ANY_NETWORK)
 def test_contract(name: str, trained: tuple[torch.nn.Module, Examples, Split]) -> None:
     model, data, split = trained
     new = check_method(quick(METHODS[name]()), model, asked(METHODS[name](), data, split))
@@ -91,12 +106,17 @@ def test_cards(name: str) -> None:
         for part in knob.split("."):
             assert part in {item.name for item in fields(held)}, f"{knob} is no setting"  # type: ignore[arg-type]
             held = getattr(held, part)
+    for knob in [*card.search, *([card.more[0]] if card.more else [])]:
+        assert has(method, knob), f"{knob} is no setting"
+    if name not in ("retrain", "sisa"):
+        assert card.search, "what is worth tuning"
+        assert card.more[1] in ("up", "down")
     told = type(method).__doc__ or ""
     assert "*Source:*" in told or name == "retrain"
     assert "*Departs:*" in told
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ANY_NETWORK)
 def test_multi_label(name: str) -> None:
     data = blobs(60)
     many = data.relabel(torch.nn.functional.one_hot(data.labels, 3).float())
@@ -110,7 +130,7 @@ def test_multi_label(name: str) -> None:
         check_method(quick(METHODS[name]()), model, split)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ANY_NETWORK)
 def test_one_example_can_be_forgotten(name: str, trained: tuple[torch.nn.Module, Examples, Split]) -> None:
     model, data, _ = trained
     one = Split(forget=data.take([5]), retain=data.take([i for i in range(len(data)) if i != 5]))

@@ -18,7 +18,7 @@ from unteach.engine import Engine
 from unteach.saliency import only, saliency_mask
 from unteach.sparsity import Sparse, check_l1
 from unteach.train import Sgd, Source, draw_seed, fit
-from unteach.types import Card, Examples, Refusal, Split
+from unteach.types import Card, Examples, Range, Refusal, Split
 
 NEIGHBOURS = ("adv", "advl", "rl", "arl", "ars", "orig")
 
@@ -85,6 +85,8 @@ class Amun:
             "saliency": "a smaller share moves less of the network",
             "attack": "schedule is the published search; fgsm finds farther neighbours and comes less near to retraining",
         },
+        search={"optim.lr": Range(low=0.01, high=2.0, log=True), "optim.epochs": Range(low=1, high=10)},
+        more=("optim.lr", "up"),
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from unteach.models import fresh
 from unteach.models.masks import keep_pruned
 from unteach.store import load_into, load_tensors
 from unteach.train import Sgd, Source, draw_seed, fit
-from unteach.types import Card, Examples, Refusal, Split
+from unteach.types import Card, Examples, Range, Refusal, Split
 
 SHORTCUTS = frozenset({"downsample", "shortcut"})  # what torchvision, timm and others call a block's shortcut
 
@@ -72,6 +72,12 @@ class Aru:
             "reset": "fresh weights forget a little more than zeros (digits with wrong labels, 3 seeds) and repair as well",
         },
         layers="convolutions; with linear=true hidden linear layers too, or alone",
+        search={
+            "ratio": Range(low=0.1, high=0.9),
+            "optim.lr": Range(low=0.01, high=1.0, log=True),
+            "optim.epochs": Range(low=1, high=20),
+        },
+        more=("ratio", "up"),
     )
 
     def __post_init__(self) -> None:

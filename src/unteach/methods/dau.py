@@ -15,7 +15,7 @@ from unteach.data.augment import Augment
 from unteach.engine import Engine, unwrapped
 from unteach.sensitivity import Sensitivity, whole_fp32
 from unteach.train import Batch, Sgd, Source, draw_seed, fit
-from unteach.types import Card, Examples, MultiLabel, Refusal, Split, Task
+from unteach.types import Card, Examples, MultiLabel, Range, Refusal, Split, Task
 
 if TYPE_CHECKING:
     from unteach.attacker import Attacker
@@ -81,6 +81,12 @@ class Dau:
             "sensitivity.chunk": "memory against a third of the time",
         },
         layers="a last linear layer, whose inputs are the features",
+        search={
+            "optim.lr": Range(low=0.01, high=1.0, log=True),
+            "beta": Range(low=0.1, high=10.0, log=True),
+            "optim.epochs": Range(low=1, high=5),
+        },
+        more=("beta", "up"),
     )
 
     def __post_init__(self) -> None:

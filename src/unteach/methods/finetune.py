@@ -11,7 +11,7 @@ import torch
 from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.train import Sgd, Source, draw_seed, fit
-from unteach.types import Card, Split
+from unteach.types import Card, Range, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,8 @@ class FineTune:
         suits=("random", "group", "sequence"),
         cost="as many epochs over the retained data as it is given",
         knobs={"optim.lr": "raise it when nothing is forgotten", "optim.epochs": "more let the accuracy come back"},
+        search={"optim.lr": Range(low=0.03, high=3.0, log=True), "optim.epochs": Range(low=1, high=10)},
+        more=("optim.lr", "up"),
     )
 
     @property

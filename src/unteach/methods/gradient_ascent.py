@@ -10,7 +10,7 @@ import torch
 
 from unteach.engine import Engine
 from unteach.train import Batch, Sgd, Source, draw_seed, fit
-from unteach.types import Card, Split
+from unteach.types import Card, Range, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class GradientAscent:
         suits=("random", "group"),
         cost="a few passes over the forget set, next to nothing",
         knobs={"optim.lr": "lower it when accuracy falls everywhere", "optim.epochs": "fewer stop earlier"},
+        search={"optim.lr": Range(low=1e-4, high=0.3, log=True), "optim.epochs": Range(low=1, high=10)},
+        more=("optim.lr", "up"),
     )
 
     @property

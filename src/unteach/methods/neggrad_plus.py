@@ -11,7 +11,7 @@ import torch
 from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.train import Batch, Sgd, Source, draw_seed, fit
-from unteach.types import Card, Refusal, Split
+from unteach.types import Card, Choice, Range, Refusal, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,12 @@ class NegGradPlus:
             "optim.lr": "raise it to forget more",
             "optim.epochs": "as optim.lr",
         },
+        search={
+            "alpha": Choice(values=(0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)),
+            "optim.lr": Range(low=0.003, high=1.0, log=True),
+            "optim.epochs": Range(low=1, high=10),
+        },
+        more=("alpha", "down"),
     )
 
     @property

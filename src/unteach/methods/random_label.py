@@ -11,7 +11,7 @@ import torch
 from unteach.data.augment import Augment
 from unteach.engine import Engine
 from unteach.train import Sgd, Source, draw_seed, fit
-from unteach.types import Card, Split
+from unteach.types import Card, Range, Split
 from unteach.wrong_labels import wrong_labels
 
 
@@ -20,7 +20,8 @@ class RandomLabel:
     """Train on the retain set with true labels and on the forget set with wrong ones, drawn once, uniformly.
 
     Of a multi-label example every label is flipped with probability one half, at least one of them.
-    *Source:* Golatkar et al., Eternal sunshine of the spotless net, 2020, arXiv 1911.04933; RL of arXiv 2304.04934.
+    *Source:* Golatkar et al., Eternal sunshine of the spotless net, 2020, arXiv 1911.04933; RL of arXiv 2304.04934; amnesiac
+    unlearning (Graves et al., 2020, arXiv 2010.10981) as it is run in practice.
     *Departs:* nowhere known.
     """
 
@@ -34,6 +35,8 @@ class RandomLabel:
         suits=("random", "class", "group"),
         cost="as many epochs over all data as it is given",
         knobs={"optim.lr": "lower it when the forget accuracy falls below retraining's", "optim.epochs": "as optim.lr"},
+        search={"optim.lr": Range(low=0.003, high=1.0, log=True), "optim.epochs": Range(low=1, high=10)},
+        more=("optim.lr", "up"),
     )
 
     @property

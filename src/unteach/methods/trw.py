@@ -14,7 +14,7 @@ from unteach.data.request import whole_classes
 from unteach.engine import Engine
 from unteach.models.anatomy import last_linear
 from unteach.train import Batch, Sgd, Source, draw_seed, fit
-from unteach.types import Card, Examples, Refusal, Split
+from unteach.types import Card, Examples, Range, Refusal, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,13 @@ class Trw:
             "retain_share": "cost against retained accuracy",
         },
         layers="a last linear layer with one row for each class",
+        search={
+            "optim.lr": Range(low=0.01, high=1.0, log=True),
+            "optim.epochs": Range(low=1, high=10),
+            "beta": Range(low=0.0, high=20.0),
+            "forget_weight": Range(low=0.1, high=10.0, log=True),
+        },
+        more=("forget_weight", "up"),
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Parts of any network that methods and audits ask for: its last linear layer and the features before it."""
+"""Parts of any network that methods and audits ask for: its layers in order, the last linear one, the features before it."""
 
 from __future__ import annotations
 
@@ -42,3 +42,58 @@ def with_features(model: torch.nn.Module) -> Iterator[Answer]:
         yield answer
     finally:
         hook.remove()
+
+
+def weighted_layers(model: torch.nn.Module) -> list[list[str]]:
+    """The network's layers with weights, first to last, each as the names of its modules.
+
+    In order of registration, in which networks are usually written down. A layer begins at every module with a weight of two
+    or more dimensions (a convolution, a linear layer) and takes in what follows up to the next: its norm, activation, dropout.
+    What comes before the first belongs to it. A residual block counts as its layers, its shortcut where it is registered.
+    """
+    layers: list[list[str]] = [[]]
+    begun = False
+    for name, module in model.named_modules():
+        if any(weight.ndim > 1 for weight in module.parameters(recurse=False)):
+            if begun:
+                layers.append([])
+            begun = True
+        own = next(module.parameters(recurse=False), None), next(module.buffers(recurse=False), None)
+        if any(tensor is not None for tensor in own) or not any(module.children()):
+            layers[-1].append(name)
+    return layers
+
+
+@contextmanager
+def last_layers(model: torch.nn.Module, k: int, *, drift: bool = False) -> Iterator[list[str]]:
+    """Inside, training moves only the last ``k`` layers with weights (all where there are fewer); gives their modules' names.
+
+    The layers before have no gradient and, in training too, are in eval mode: their batch norm's running statistics stay.
+    With ``drift`` they are in training mode, and those statistics follow the data. Whatever training sets the network's mode
+    may do so: it is set right before every forward pass. Raises: Refusal when none of the last ``k`` has a weight to train.
+    """
+    layers = weighted_layers(model)
+    cut = max(0, len(layers) - k)
+    before, last = ([name for layer in part for name in layer] for part in (layers[:cut], layers[cut:]))
+    held = [model.get_submodule(name) for name in before]
+    weights = [weight for module in held for weight in module.parameters(recurse=False)]
+    flags = [weight.requires_grad for weight in weights]
+
+    def still(*_: object) -> None:
+        for module in held:
+            module.training = False
+
+    for weight in weights:
+        weight.requires_grad = False
+    hooks = [] if drift else [model.register_forward_pre_hook(still)]
+    try:
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise Refusal(
+                f"expected weights to train in the last {k} layers, got none or fixed ones; choose a larger k"
+            )
+        yield last
+    finally:
+        for weight, flag in zip(weights, flags):
+            weight.requires_grad = flag
+        for hook in hooks:
+            hook.remove()

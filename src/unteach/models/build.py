@@ -61,6 +61,33 @@ def _vgg19_bn(channels: int, classes: int, height: int, width: int) -> torch.nn.
     return vgg19_bn(channels, classes, min(height, width))
 
 
+def _sisa(
+    channels: int,
+    classes: int,
+    height: int,
+    width: int,
+    of: str = "small-cnn",
+    shards: int = 5,
+    by_group: bool = False,
+    several_labels: bool = False,
+) -> torch.nn.Module:
+    from unteach.models.ensemble import Ensemble
+
+    # A checkpoint tells these arguments, and none may choose code from outside.
+    if of not in MODELS or of == "sisa":
+        known = ", ".join(name for name in MODELS if name != "sisa")
+        raise Refusal(
+            f"expected of to be one of {known}, got {of!r}; for your own network give a factory of models.ensemble.Ensemble"
+        )
+    if not isinstance(shards, int) or shards < 1:
+        raise Refusal(f"expected shards to be a whole number from 1, got {shards!r}; 5 is the default")
+    kind = Blueprint(name=of, classes=classes, shape=(channels, height, width))
+    networks = [_make(kind) for _ in range(shards)]
+    for network in networks:
+        network.unteach_blueprint = kind  # type: ignore[assignment]
+    return Ensemble(networks, by_group=by_group, several_labels=several_labels)
+
+
 MODELS: dict[str, tuple[Factory, str]] = {
     "small-cnn": (_small_cnn, "three conv-pool-BN-ReLU blocks, for 28 × 28 and smaller, 0.1-0.25 M parameters"),
     "airbench": (_airbench, "fast network for 32 × 32 colour images, widths 64/256/256, 2.0 M parameters"),
@@ -69,6 +96,7 @@ MODELS: dict[str, tuple[Factory, str]] = {
     "resnet18-amun": (_resnet18_amun, "AMUN's ResNet-18: blocks with a shortcut convolution halved, raw pixels"),
     "resnet18-face": (_resnet18_face, "ResNet-18 with torchvision's stem, for 128-pixel faces"),
     "vgg19-bn": (_vgg19_bn, "VGG-19 with batch norm, for 32 × 32 and larger"),
+    "sisa": (_sisa, "networks (of=small-cnn, shards=5) on parts of the data, for exact forgetting by --method sisa"),
 }
 
 

@@ -13,15 +13,18 @@ import numpy as np
 import torch
 
 from unteach.api import apply
+from unteach.challenge import Challenge
 from unteach.checkpoint import Checkpoint, load, save
 from unteach.data import DataSet
 from unteach.engine import Engine
 from unteach.methods import METHODS
+from unteach.plugins import origin, title
 from unteach.recipe import Recipe
 from unteach.references.job import TrainingJob, made_with, of_pool
 from unteach.references.pool import chosen, unpack
 from unteach.store import digest_of, record, restored
 from unteach.types import Method, Refusal, Split
+from unteach.user_code import recall
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,15 +94,20 @@ class UnlearningJob:
     @staticmethod
     def from_json(values: Mapping[str, Any], parent: TrainingJob) -> UnlearningJob:
         """The job that ``as_json`` told, for this parent."""
-        method = restored_method(values["method"], values["settings"])
+        method = restored_method(values["method"], values["settings"], values.get("code"))
         return UnlearningJob(parent=parent, method=method, forgotten=values["forgotten"], seed=values["seed"])
 
 
-def restored_method(name: str, settings: Mapping[str, Any]) -> Method:
+def restored_method(name: str, settings: Mapping[str, Any], code: Mapping[str, str] | None = None) -> Method:
     """The method of this class name with these settings, as ``told`` tells them.
 
-    Raises: Refusal for a class that is no method of ours.
+    ``code``: what a job tells of a method from outside; it is run if the command line named just that code, see ``user_code``.
+    Raises: Refusal for code that nobody named, or a class that is no method of ours.
     """
+    if code is not None:
+        outside = recall(code["name"], code["sha256"])
+        made: Method = restored(outside if isinstance(outside, type) else Challenge, dict(settings))
+        return made
     classes: dict[str, Any] = {type(made).__name__: type(made) for made in (make() for make in METHODS.values())}
     if name not in classes:
         raise Refusal(f"expected a method of unteach ({', '.join(classes)}), got {name!r}; add it to METHODS")
@@ -108,10 +116,12 @@ def restored_method(name: str, settings: Mapping[str, Any]) -> Method:
 
 
 def told(method: Method) -> dict[str, Any]:
-    """A method with its settings as plain values; where it keeps files does not count."""
+    """A method with its settings as plain values, and the code it runs if that is not ours; where it keeps files is left out."""
     settings: dict[str, Any] = record(method) if is_dataclass(method) else {}
     settings.pop("stored", None)
-    return {"method": type(method).__name__, "settings": json.loads(json.dumps(settings, default=str))}
+    about = {"method": title(method), "settings": json.loads(json.dumps(settings, default=str))}
+    code = origin(method)
+    return about | ({"code": {"name": code.name, "sha256": code.sha256}} if code else {})
 
 
 def settled(method: Method, recipe: Recipe) -> Method:

@@ -8,7 +8,7 @@ from typing import Any
 
 from unteach.report.compared import accuracy, auc, gap, gaps
 from unteach.report.numerals import area, areas, count, duration, fixed, percent, points, within
-from unteach.report.reading import at, flat, mappings, number, text, why_missing
+from unteach.report.reading import at, flat, lines, mappings, number, text, why_missing
 from unteach.report.words import ABSENT, CONTROLS, NO_VERDICT, PARTS, VERDICTS, Verdict
 
 
@@ -30,6 +30,13 @@ class Control:
     name: str
     passed: bool | None
     sentence: str
+
+
+def reasons(findings: Mapping[str, Any]) -> list[str]:
+    """Why the verdict is what it is; before that, what was seen as soon as the method was through, if it is worth a word."""
+    seen = text(at(findings, "diagnosis", "sentence"))
+    worth = seen and text(at(findings, "diagnosis", "kind")) != "fine"
+    return [*([seen[0].upper() + seen[1:]] if worth else []), *lines(at(findings, "reasons"))]
 
 
 def verdict(findings: Mapping[str, Any]) -> Verdict:

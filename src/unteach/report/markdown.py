@@ -71,8 +71,8 @@ def _head(findings: Mapping[str, Any]) -> list[str]:
         f"## Verdict: {verdict.word}",
         escaped(text(at(findings, "summary"))) or verdict.meaning,
         escaped(unknown),
-        _bullets(map(escaped, lines(at(findings, "reasons")))),
-        f"**What to do.** {verdict.next}",
+        _bullets(map(escaped, contents.reasons(findings))),
+        f"**What to do.** {verdict.next} {escaped(text(at(findings, 'advice')))}".rstrip(),
         "## Key figures",
         *_table(Table("", (Cell("Figure"), Cell("Value"), Cell("Target")), figures), ""),
     ]

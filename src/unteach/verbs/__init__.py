@@ -10,17 +10,21 @@ from unteach.verbs.listing import List
 from unteach.verbs.references import References
 from unteach.verbs.report import Report
 from unteach.verbs.spectrum import ClipCheckpoint, Spectrum
+from unteach.verbs.tamper import Tamper
 from unteach.verbs.train import Train
+from unteach.verbs.tune import Tune
 
 VERBS = {
     "train": Train,
     "forget": Forget,
+    "tune": Tune,
     "audit": AuditRun,
     "report": Report,
     "references": References,
     "cache": CacheRun,
     "spectrum": Spectrum,
     "clip": ClipCheckpoint,
+    "tamper": Tamper,
     "demo": Demo,
     "list": List,
 }
@@ -36,5 +40,7 @@ __all__ = [
     "References",
     "Report",
     "Spectrum",
+    "Tamper",
     "Train",
+    "Tune",
 ]

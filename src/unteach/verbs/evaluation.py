@@ -14,12 +14,14 @@ from unteach.audit import Roles, Tolerance, audit
 from unteach.audit.joined import joined
 from unteach.checkpoint import Checkpoint, Provenance, environment, new_network
 from unteach.data import DataSet
+from unteach.diagnosis import advice
 from unteach.engine import Engine
 from unteach.models import MODELS, Blueprint
 from unteach.references.tiers import Company
 from unteach.store import digest_of, read_json, save_tensors, write_json
 from unteach.types import Examples, Signals, Split
 from unteach.verbs.company import measures_of, pressed, references_of
+from unteach.verbs.depth import method_of
 from unteach.verbs.split_manifest import write_split
 
 
@@ -103,6 +105,7 @@ def evaluate(
         digest, doubts = write_split(folder / "split.csv", parts, data.test)
         findings |= {"tier": company.words(), "doubts": [*findings["doubts"], *doubts], "split": digest}
     findings |= _story(data, parts, cast, spec, seed, signals)
+    findings |= _said(cast, findings["verdict"])
     if engine.rank > 0:
         return findings
     write_json(folder / "findings.json", findings)
@@ -114,6 +117,10 @@ def evaluate(
     console.print(findings["summary"], highlight=False)
     for reason in findings["reasons"][:4]:
         console.print(f"- {reason}", highlight=False)
+    seen = findings.get("diagnosis", {})
+    for sentence in (seen["sentence"] if seen.get("kind", "fine") != "fine" else "", findings.get("advice", "")):
+        if sentence:
+            console.print(sentence[0].upper() + sentence[1:], highlight=False)
     _print_power(findings)
     _print_cost(findings["cost"])
     print(f"unlearned model: {cast.unlearned.path}")
@@ -209,7 +216,8 @@ def _story(data: DataSet, parts: Split, cast: Cast, spec: str, seed: int, signal
             "ids_digest": digest_of(sorted(parts.forget.ids.tolist())),
             "ids_file": "forget.txt",
         },
-        "method": {"name": made.made_by.get("method", "unknown"), "settings": made.made_by.get("settings", {})},
+        "method": {"name": made.made_by.get("method", "unknown"), "settings": made.made_by.get("settings", {})}
+        | ({"code": made.made_by["code"]} if "code" in made.made_by else {}),
         "cost": cost,
         "environment": environment(),
         "fingerprints": {
@@ -218,6 +226,14 @@ def _story(data: DataSet, parts: Split, cast: Cast, spec: str, seed: int, signal
             **{f"retrained {n}": model.fingerprint for n, model in enumerate(cast.retrained)},
         },
     }
+
+
+def _said(cast: Cast, verdict: str) -> dict[str, Any]:
+    """What was seen of the forgetting at first sight, and which knob to turn after this verdict."""
+    told = cast.unlearned.provenance.made_by.get("diagnosis")
+    method = method_of(cast.unlearned.provenance)
+    turn = advice(method, verdict) if method is not None else ""
+    return ({"diagnosis": told} if told else {}) | ({"advice": turn} if turn else {})
 
 
 def _save_signals(path: Path, signals: Signals, ids: np.ndarray) -> None:

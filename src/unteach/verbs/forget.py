@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 
-from unteach.api import apply
+from unteach.api import unlearn
 from unteach.audit import INDISTINGUISHABLE, Tolerance
 from unteach.checkpoint import Checkpoint, check_data, load, save, trained_on
 from unteach.data import DataSet, forget_ids, write_ids
 from unteach.engine import Engine
+from unteach.guard import Guard
 from unteach.methods import Amun
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.references.tiers import Company
-from unteach.references.unlearning import settled
+from unteach.references.unlearning import settled, told
 from unteach.store import digest_of, load_tensors
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.company import retrained_of
@@ -74,6 +75,8 @@ class Forget:
     """Retained examples that the audit looks at, drawn once; all of them if there are fewer."""
     seed: int = 0
     """Seed of the request's draw, of the method and of the references."""
+    guard: Guard = field(default_factory=Guard)
+    """When a network counts as collapsed; the last safe state is then kept."""
     gate: bool = False
     """Whether to exit with 3 unless the verdict is "indistinguishable from retrain within tolerance"."""
     output: Output = field(default_factory=lambda: Output(out=Path("runs/forget")))
@@ -127,15 +130,16 @@ class Forget:
     def _unlearn(self, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine) -> Checkpoint:
         path = folder / "model.safetensors"
         method = with_defaults(self.method, data, original.provenance, folder)
-        settings = {key: value for key, value in plain(method).items() if key != "stored"}
-        name = type(method).__name__
+        about = told(method)
         key = digest_of(
-            [original.fingerprint, name, settings, sorted(parts.forget.ids.tolist()), self.seed, data.fingerprint]
+            [original.fingerprint, *about.values(), sorted(parts.forget.ids.tolist()), self.seed, data.fingerprint]
+            + ([plain(self.guard)] if self.guard != Guard() else [])
         )
         if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
             start = time.perf_counter()
             before = engine.meter.units
-            model = apply(method, original.model, parts, torch.Generator().manual_seed(self.seed), engine)
+            rng = torch.Generator().manual_seed(self.seed)
+            model, diagnosis = unlearn(method, original.model, parts, rng, engine, self.guard)
             old = original.provenance
             gone = [*old.trained_on.get("left_out", []), *parts.forget.ids.tolist()]
             held = parts.validation.ids.tolist() if parts.validation else ()
@@ -147,7 +151,7 @@ class Forget:
                 data_fingerprint=data.fingerprint,
                 trained_on=trained_on(data.train, gone, held),
                 parent=original.fingerprint,
-                made_by={"method": name, "settings": settings, "key": key},
+                made_by={**about, "key": key, "diagnosis": asdict(diagnosis)},
                 seed=self.seed,
                 # The stages also bill what was reused, such as adversarial examples of an earlier request.
                 seconds=max(elapsed, sum(stage.seconds for stage in engine.stages)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from unteach.types import Method
+from unteach.types import Card, Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +25,18 @@ class List:
         from unteach.data import DATA
         from unteach.methods import METHODS
         from unteach.models import MODELS
+        from unteach.plugins import installed, method_named
         from unteach.references.tiers import TIERS
         from unteach.stress import STRESS
-        from unteach.types import Refusal
 
         if self.method:
-            if self.method not in METHODS:
-                raise Refusal(f"expected a method ({', '.join(METHODS)}), got {self.method!r}; choose one of these")
-            print(_card(self.method, METHODS[self.method]()))
+            print(_card(self.method, method_named(self.method)))
             return 0
         tables = {
             "data": {name: _first_line(what) for name, what in DATA.items()},
             "models": {name: what for name, (_, what) in MODELS.items()},
-            "methods": {name: _method_line(made) for name, made in METHODS.items()},
+            "methods": {name: _method_line(made) for name, made in METHODS.items()}
+            | {name: f"plug-in {entry.value}" for name, entry in installed().items()},
             "attacks": {name: _first_line(made) for name, made in ATTACKS.items()},
             "membership tests": {name: _first_line(made) for name, made in MEMBERSHIP.items()},
             "likelihood attacks": {name: _first_line(type(made)) for name, made in LIKELIHOOD.items()},
@@ -55,7 +54,7 @@ def _card(name: str, method: Method) -> str:
     """All a user should know of a method, in plain lines of at most 100 characters."""
     text = inspect.getdoc(method) or ""
     told = {part: _paragraph(text, part) for part in ("Source", "Departs")}
-    card = type(method).card  # type: ignore[attr-defined]
+    card = getattr(type(method), "card", Card(does=_first_line(method), suits=(), cost="", knobs={}))
     needs = [_NEEDS[need] for need in sorted(method.needs) if need in _NEEDS]
     rows = {
         "does": card.does,

@@ -1,0 +1,92 @@
+"""Settings that were measured to work: by method, kind of request and its size, relative to how the original was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any
+
+from unteach.methods import METHODS
+from unteach.recipe import Recipe
+from unteach.tuning.proxy import kind_of
+from unteach.tuning.space import USUAL_PEAK, Value, is_rate, knob, turned
+from unteach.types import Method, Split
+
+FEW = 0.03  # share of the training data up to which a request is one of few examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Settings for one method and one kind of request.
+
+    ``knobs``: by name; learning rates as shares of the original's highest. ``score``: mean distance to retraining over the
+    scenes of the sweep (evaluation notes 7.1), ``unchanged``: that of doing nothing. ``scenes``: where it was measured.
+    """
+
+    knobs: Mapping[str, Value]
+    score: float
+    unchanged: float
+    scenes: tuple[str, ...]
+
+
+def scenario_of(split: Split) -> str:
+    """``class``, ``group``, or ``random``; and whether the request is of ``few`` or ``many`` examples: "random, few"."""
+    if split.retain is None:
+        return "random, many"
+    kind = kind_of(split)
+    share = len(split.forget) / (len(split.forget) + len(split.retain))
+    return kind if kind == "class" else f"{kind}, {'few' if share <= FEW else 'many'}"
+
+
+def preset(method: Method, split: Split) -> Preset | None:
+    """The preset of this method for such a request; None where nothing was measured."""
+    row = _table().get(_row_of(method), {}).get(scenario_of(split))
+    return Preset(**{**row, "scenes": tuple(row["scenes"])}) if row else None
+
+
+def with_preset(method: Method, split: Split, recipe: Recipe | None) -> tuple[Method, str]:
+    """The method with measured settings in place of those that still have their default, and a sentence that names them.
+
+    Learning rates are scaled to the original's recipe, to a highest rate of 0.1 where that is not known. What was given
+    otherwise than by default stays; the sentence is empty where nothing changed.
+    """
+    found = preset(method, split)
+    if found is None:
+        return method, ""
+    peak = recipe.optim.lr if recipe else USUAL_PEAK
+    default = METHODS[_row_of(method)]()
+    turns = {
+        path: peak * float(value) if is_rate(path) and isinstance(value, float | int) else value
+        for path, value in found.knobs.items()
+        if knob(method, path) == knob(default, path)
+    }
+    changed = {path: value for path, value in turns.items() if knob(method, path) != value}
+    if not changed:
+        return method, ""
+    told = ", ".join(f"{path} {_short(value)}" for path, value in changed.items())
+    return turned(method, changed), f"settings measured for requests of this kind ({scenario_of(split)}): {told}"
+
+
+def _row_of(method: Method) -> str:
+    """The table's name for this method: of its class, the one with the most of its own defaults that the method has too."""
+    names = {name: _own(made) for name, made in METHODS.items() if type(made()) is type(method)}
+    fitting = [name for name, own in names.items() if all(getattr(method, key) == value for key, value in own.items())]
+    return max(fitting, key=lambda name: len(names[name]), default="")
+
+
+def _own(made: Any) -> dict[str, Any]:
+    return made.keywords if isinstance(made, partial) else {}
+
+
+@cache
+def _table() -> dict[str, Any]:
+    file = files("unteach.tuning") / "presets.json"
+    found: dict[str, Any] = json.loads(file.read_text())["methods"]
+    return found
+
+
+def _short(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,103 @@
+"""A request to practise on: as large as the real one and of its kind, drawn from what is retained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from unteach.types import Examples, MultiLabel, Refusal, Split
+
+
+def kind_of(split: Split) -> str:
+    """``class`` if no retained example has a class of the request, ``group`` if none is of its groups, else ``random``.
+
+    Requests in a file are told by this too. Several labels an example make no classes.
+    """
+    assert split.retain is not None
+    one_class = not isinstance(split.task, MultiLabel)
+    if one_class and not bool(torch.isin(split.retain.labels, split.forget.labels).any()):
+        return "class"
+    mine, theirs = split.forget.groups, split.retain.groups
+    if mine is not None and theirs is not None and not np.isin(theirs, mine).any():
+        return "group"
+    return "random"
+
+
+def proxy_request(split: Split, seed: int) -> Split:
+    """Another request on the same model: its forget set P is drawn from the retain set, and everything else is retained.
+
+    Whole classes: for each, the retained class nearest to it in size, ties drawn. Whole groups: likewise. Else as many
+    examples of each class as the request has (where they run out, of any; with several labels, at random). The real request
+    is among what is retained here: the model to start from was trained on it, so that only a model trained on
+    all but P differs from it by P alone, as the model retrained for the real request differs by the real forget set.
+    Raises: Refusal when too little is retained to draw another as large.
+    """
+    if split.retain is None or len(split.retain) < len(split.forget):
+        raise Refusal(
+            f"expected as many retained examples as forgotten ones ({len(split.forget)}), to draw another request from them, "
+            f"got {0 if split.retain is None else len(split.retain)}; tune on a smaller request"
+        )
+    rng, kind = np.random.default_rng([seed, 11]), kind_of(split)
+    if kind == "class":
+        drawn = _nearest_in_size(split.forget.labels.numpy(), split.retain.labels.numpy(), rng, "classes")
+    elif kind == "group":
+        assert split.forget.groups is not None
+        assert split.retain.groups is not None
+        drawn = _nearest_in_size(split.forget.groups, split.retain.groups, rng, "groups")
+    else:
+        drawn = _same_mix(split, rng)
+    return Split(
+        forget=split.retain.take(drawn),
+        retain=_joined(split.retain.take(~drawn), split.forget),
+        validation=split.validation,
+    )
+
+
+def _nearest_in_size(wanted: np.ndarray, there: np.ndarray, rng: np.random.Generator, what: str) -> np.ndarray:
+    """Mask of whole classes or groups, one for each that is wanted, the largest served first."""
+    sizes = np.sort(np.unique(wanted, return_counts=True)[1])[::-1]
+    names, counts = np.unique(there, return_counts=True)
+    if len(names) < len(sizes):
+        raise Refusal(
+            f"expected at least {len(sizes)} retained {what} to draw another request from, got {len(names)}; "
+            "tune on a smaller request"
+        )
+    order = rng.permutation(len(names))
+    names, counts = names[order], counts[order].astype(np.int64)
+    chosen = []
+    for size in sizes:
+        at = int(np.abs(counts - size).argmin())
+        chosen.append(names[at])
+        names, counts = np.delete(names, at), np.delete(counts, at)
+    return np.isin(there, chosen)
+
+
+def _same_mix(split: Split, rng: np.random.Generator) -> np.ndarray:
+    assert split.retain is not None
+    order = rng.permutation(len(split.retain))
+    first = order
+    if not isinstance(split.task, MultiLabel):
+        labels = split.retain.labels.numpy()[order]
+        wanted = np.bincount(split.forget.labels.numpy(), minlength=int(labels.max()) + 1)
+        # The first so many of each class, in the drawn order, then whoever comes.
+        rank = np.empty(len(order), dtype=np.int64)
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            rank[rows] = np.arange(len(rows))
+        first = order[np.argsort(rank >= wanted[labels], kind="stable")]
+    mask = np.zeros(len(order), dtype=bool)
+    mask[first[: len(split.forget)]] = True
+    return mask
+
+
+def _joined(one: Examples, other: Examples) -> Examples:
+    groups = None if one.groups is None or other.groups is None else np.concatenate((one.groups, other.groups))
+    return replace(
+        one,
+        inputs=torch.cat((one.inputs, other.inputs)),
+        labels=torch.cat((one.labels, other.labels)),
+        ids=np.concatenate((one.ids, other.ids)),
+        groups=groups,
+    )
