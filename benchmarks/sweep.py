@@ -1,8 +1,8 @@
-"""Sweeps of every method's settings on small scenes: where src/unteach/tuning/presets.json comes from.
+"""Sweeps of every method's settings on small scenes: where src/unteach/presets/table.json comes from.
 
     python benchmarks/sweep.py run SCENE …          # all methods; resumable config by config; results in benchmarks/sweeps/
     python benchmarks/sweep.py run SCENE --methods amun,salun
-    python benchmarks/sweep.py presets              # the best settings over the scenes of each kind, into presets.json
+    python benchmarks/sweep.py presets              # the best settings over the scenes of each kind, into that table
 
 Every method gets the same number of settings (its own first, then points of a Halton sequence over the knobs on its card), each
 allowed the same cost in epochs of the training data. The score of a run is its distance to models retrained without the
@@ -27,8 +27,10 @@ from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet, forget_ids, split
 from unteach.data import load as load_data
 from unteach.engine import Engine
+from unteach.knobs import is_rate, knob, turned
 from unteach.methods import METHODS
 from unteach.models import Blueprint
+from unteach.presets import scenario_of
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.references.unlearning import settled
@@ -37,8 +39,7 @@ from unteach.store import read_json, write_json, write_text
 from unteach.train import Sgd
 from unteach.tuning import Oracle
 from unteach.tuning.budget import attempt, probed, within
-from unteach.tuning.presets import scenario_of
-from unteach.tuning.space import is_rate, is_whole, knob, nearest, space_of, turned
+from unteach.tuning.space import is_whole, nearest, space_of
 from unteach.tuning.targets import Case
 from unteach.types import Choice, Range, Refusal
 
@@ -46,7 +47,7 @@ POINTS = 12
 CAP = 4.0  # epochs of the training data that a run may cost
 HERE = Path(__file__).parent
 SWEEPS = HERE / "sweeps"
-TABLE = HERE.parent / "src" / "unteach" / "tuning" / "presets.json"
+TABLE = HERE.parent / "src" / "unteach" / "presets" / "table.json"
 
 
 @dataclass(frozen=True, kw_only=True)

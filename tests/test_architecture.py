@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
-    {"types", "precision", "runtime", "events", "wrong_labels"},
+    {"types", "precision", "runtime", "events", "wrong_labels", "knobs"},
     {"spectral"},
     {"models", "data", "attacks", "store", "engine", "schedule", "sensitivity"},
     {"checkpoint", "resume", "guard", "logit_store", "user_code", "loaders"},
@@ -18,7 +18,7 @@ LEVELS = [
     {"recipe"},
     {"adversarial", "attacker", "audit", "saliency", "sparsity", "distill", "curvature", "diagnosis", "report"},
     {"methods", "challenge"},
-    {"plugins"},
+    {"plugins", "presets"},
     {"api"},
     {"sequence", "references", "stress"},
     {"tuning"},

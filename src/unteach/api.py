@@ -13,6 +13,8 @@ from unteach.engine import Engine, Stage
 from unteach.guard import Guard
 from unteach.models.masks import notice_pruned
 from unteach.plugins import call, method_named
+from unteach.presets import with_preset
+from unteach.recipe import Recipe
 from unteach.types import Examples, Method, Refusal, Split
 
 
@@ -33,6 +35,7 @@ def forget(
     method: str | Method = "amun",
     *,
     validation: Examples | None = None,
+    recipe: Recipe | None = None,
     seed: int = 0,
     engine: Engine | None = None,
     guard: Guard = Guard(),  # noqa: B008 - frozen
@@ -42,15 +45,19 @@ def forget(
     ``model``: any classifier that takes floats (pixels in 0–1) of shape ``n × …`` and gives logits ``n × classes``; it is
     left bit-identical, in the training mode it was in. ``data``: the training set. ``ids``: their ids, or a request such as
     ``"random:0.1"``, ``"class:3"``, ``"group:NAME"`` or a file of ids. ``method``: a name from ``unteach.methods.METHODS``,
-    ``file.py:NAME``, or one with settings, such as ``Amun(optim=Sgd(lr=0.01))``. ``guard``: when the network counts as
+    ``file.py:NAME``, or one with settings, such as ``Amun(optim=Sgd(lr=0.01))``; by name alone it has the settings of
+    ``presets``, relative to ``recipe``, how the model was trained, if that is told. ``guard``: when the network counts as
     collapsed; its last safe state is then kept. Raises: Refusal for input that can't be right.
     """
-    method = named(method)
+    given = named(method)
     names = forget_ids(ids, data, seed) if isinstance(ids, str) else [str(name) for name in ids]
     parts = split(data, names)
     parts = Split(forget=parts.forget, retain=parts.retain, validation=validation)
     engine = engine or Engine()
-    new, diagnosis = unlearn(method, model, parts, torch.Generator().manual_seed(seed), engine, guard)
+    if isinstance(method, str):
+        given, words = with_preset(given, parts, recipe)
+        engine.events.emit("preset", words=words)
+    new, diagnosis = unlearn(given, model, parts, torch.Generator().manual_seed(seed), engine, guard)
     return Forgotten(new, parts, tuple(engine.stages), diagnosis)
 
 

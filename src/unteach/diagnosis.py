@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from unteach import knobs
 from unteach.engine import Engine
 from unteach.guard import Watch, accuracy
 from unteach.types import Card, Examples, Method, Split
@@ -46,24 +47,25 @@ def diagnose(
     )
     if watch is not None and (kept or reached < watch.least):
         kind, seen = ("kept", _kept(watch, reached)) if kept else ("collapsed", _collapsed(watch, reached))
-        turn = knob(method, more=False)
+        advised = turn(method, more=False)
     elif worse := _worse_than_unseen(examples, after):
-        kind, seen, turn = "excessive", worse, knob(method, more=False)
+        kind, seen, advised = "excessive", worse, turn(method, more=False)
     elif idle := _idle(examples, before, after, "class" in method.needs or _whole_classes(parts)):
-        kind, seen, turn = "idle", idle, knob(method, more=True)
+        kind, seen, advised = "idle", idle, turn(method, more=True)
     else:
-        kind, seen, turn = "fine", _plainly(before, after), ""
-    return new, Diagnosis(kind=kind, sentence=f"{seen}{'; ' if turn else ''}{turn}.", before=before, after=after)
+        kind, seen, advised = "fine", _plainly(before, after), ""
+    return new, Diagnosis(kind=kind, sentence=f"{seen}{'; ' if advised else ''}{advised}.", before=before, after=after)
 
 
-def knob(method: Method, *, more: bool) -> str:
+def turn(method: Method, *, more: bool) -> str:
     """Which setting to turn, which way, from what: "raise optim.lr (now 0.05)"; empty where the card names none."""
     card: Card | None = getattr(type(method), "card", None)
     if card is None or card.more is None:
         return ""
     name, way = card.more
     verb = "raise" if (way == "up") is more else "lower"
-    return f"{verb} {name} (now {_held(method, name)})"
+    value = knobs.knob(method, name)
+    return f"{verb} {name} (now {f'{value:g}' if isinstance(value, float) else value})"
 
 
 def advice(method: Method, verdict: str) -> str:
@@ -71,16 +73,10 @@ def advice(method: Method, verdict: str) -> str:
     under, over = verdict.startswith("under"), verdict.startswith("over")
     if not (under or over):
         return ""
-    turn = knob(method, more=under)
-    if not turn:
+    advised = turn(method, more=under)
+    if not advised:
         return ""
-    return f"To forget {'more' if under else 'less'}, {turn}, or let `unteach tune` look for settings."
-
-
-def _held(method: Any, name: str) -> str:
-    for part in name.split("."):
-        method = getattr(method, part)
-    return f"{method:g}" if isinstance(method, float) else str(method)
+    return f"To forget {'more' if under else 'less'}, {advised}, or let `unteach tune` look for settings."
 
 
 def _spread(examples: Examples) -> Examples:

@@ -13,6 +13,7 @@ from made import blobs
 from unteach.api import apply, forget
 from unteach.attacks import Nearest, Schedule
 from unteach.engine import Engine
+from unteach.knobs import has
 from unteach.methods import METHODS, Amun, Dau, GradientAscent, NegGradPlus, Retrain, SvdRemoval, Unsir
 from unteach.methods.unsir import ClassNoise
 from unteach.models import Blueprint, build
@@ -21,7 +22,6 @@ from unteach.sensitivity import Sensitivity
 from unteach.store import fingerprint
 from unteach.testing import check_method
 from unteach.train import Sgd, Source, fit
-from unteach.tuning.space import has
 from unteach.types import Examples, Method, Refusal, Split
 from unteach.wrong_labels import wrong_labels
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from made import blobs
 from unteach.data import split
-from unteach.tuning.proxy import kind_of, proxy_request
+from unteach.data.request import kind_of
+from unteach.tuning.proxy import proxy_request
 from unteach.types import Examples, Refusal, Split
 
 

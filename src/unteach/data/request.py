@@ -228,3 +228,18 @@ def whole_classes(split: Split, who: str) -> Examples:
             "ask for class:NAME or choose another method"
         )
     return split.retain
+
+
+def kind_of(split: Split) -> str:
+    """``class`` if no retained example has a class of the request, ``group`` if none is of its groups, else ``random``.
+
+    Requests in a file are told by this too. Several labels an example make no classes.
+    """
+    assert split.retain is not None
+    one_class = not isinstance(split.task, MultiLabel)
+    if one_class and not bool(torch.isin(split.retain.labels, split.forget.labels).any()):
+        return "class"
+    mine, theirs = split.forget.groups, split.retain.groups
+    if mine is not None and theirs is not None and not np.isin(theirs, mine).any():
+        return "group"
+    return "random"

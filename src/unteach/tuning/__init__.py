@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from unteach.knobs import USUAL_PEAK
 from unteach.tuning.filing import write_tuned
 from unteach.tuning.range_test import Sweep, range_test
-from unteach.tuning.space import USUAL_PEAK
 from unteach.tuning.targets import Chance, Oracle, Proxy, Target
 from unteach.tuning.tuned import Tuned, refuse_unless_tunable, tune
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import torch
 
 from unteach.api import apply
+from unteach.knobs import Value, has, knob, turned
 from unteach.tuning.judge import Reading
-from unteach.tuning.space import Value, are_epochs, has, knob, turned
+from unteach.tuning.space import are_epochs
 from unteach.tuning.targets import Aim, Case
 from unteach.types import Choice, Method, Range, Refusal
 

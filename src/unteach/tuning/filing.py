@@ -10,11 +10,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from unteach.knobs import Value
 from unteach.methods import METHODS
 from unteach.plugins import name_of
 from unteach.references.unlearning import told
 from unteach.store import record, write_json, write_text
-from unteach.tuning.space import Value
 from unteach.tuning.tuned import Tuned
 from unteach.types import Method
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from unteach.audit.statistics import auc
+from unteach.data.request import kind_of
 from unteach.engine import Engine
-from unteach.tuning.proxy import kind_of
 from unteach.types import Examples, MultiLabel, Refusal, Split
 
 SAMPLE = 10_000

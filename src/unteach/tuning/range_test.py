@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from unteach.engine import Engine
+from unteach.knobs import USUAL_PEAK, has, is_rate, knob, turned
 from unteach.tuning.budget import attempt
 from unteach.tuning.judge import Reading, judge_of
-from unteach.tuning.space import USUAL_PEAK, has, is_rate, knob, turned
 from unteach.tuning.targets import Aim, Case
 from unteach.types import Method, Refusal, Split
 

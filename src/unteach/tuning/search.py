@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unteach.knobs import Value, knob, turned
 from unteach.tuning.budget import Attempt, Budget, attempt
 from unteach.tuning.judge import Reading
-from unteach.tuning.space import Value, is_whole, knob, nearest, turned
+from unteach.tuning.space import is_whole, nearest
 from unteach.tuning.targets import Aim, Case
 from unteach.types import Choice, Method, Range, Refusal
 

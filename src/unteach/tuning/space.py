@@ -2,39 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import is_dataclass, replace
 from typing import Any
 
+from unteach.knobs import Value, has, is_rate
 from unteach.types import Choice, Method, Range, Refusal
-
-Value = str | float | bool | None
-USUAL_PEAK = 0.1  # of the learning rate in training, where nobody told it
-
-
-def knob(settings: Any, path: str) -> Any:
-    """The value of a setting named like a flag: ``optim.lr``."""
-    for name in path.split("."):
-        settings = getattr(settings, name)
-    return settings
-
-
-def turned(settings: Any, knobs: Mapping[str, Value]) -> Any:
-    """The same settings with these knobs at these values."""
-    for path, value in knobs.items():
-        name, _, rest = path.partition(".")
-        inner = turned(getattr(settings, name), {rest: value}) if rest else value
-        settings = replace(settings, **{name: inner})
-    return settings
-
-
-def has(settings: Any, path: str) -> bool:
-    """Whether there is a setting of this name."""
-    for name in path.split("."):
-        if not is_dataclass(settings) or not hasattr(settings, name):
-            return False
-        settings = getattr(settings, name)
-    return True
 
 
 def space_of(method: Method, peak: float) -> dict[str, Range | Choice]:
@@ -50,11 +21,6 @@ def space_of(method: Method, peak: float) -> dict[str, Range | Choice]:
     if odd := [path for path in found if not has(method, path)]:
         raise Refusal(f"expected card.search of {name} to name its settings, got {odd[0]!r}; mend the card")
     return {path: _scaled(values, peak) if is_rate(path) else values for path, values in found.items()}
-
-
-def is_rate(path: str) -> bool:
-    """Whether this knob is a learning rate, which cards tell as a share of the original's."""
-    return path.rpartition(".")[2] == "lr"
 
 
 def are_epochs(path: str) -> bool:

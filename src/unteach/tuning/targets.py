@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from unteach.api import apply
+from unteach.data.request import kind_of
 from unteach.engine import Engine
 from unteach.methods import Retrain
 from unteach.recipe import Recipe
 from unteach.store import digest_of, fingerprint, load_into, load_tensors, save_tensors
 from unteach.train import Sgd
 from unteach.tuning.judge import Judge, Reading, gap, judge_of, mean_of
-from unteach.tuning.proxy import kind_of, proxy_request
+from unteach.tuning.proxy import proxy_request
 from unteach.types import Examples, Method, Refusal, Split
 
 HOLD_OUT = "hold some out when the original is trained (unteach train --validation random:0.1)"

@@ -13,13 +13,14 @@ import torch
 
 from unteach.api import named
 from unteach.engine import Engine
+from unteach.knobs import USUAL_PEAK, Value, is_rate, turned
 from unteach.recipe import Recipe
 from unteach.references.unlearning import settled, told
 from unteach.store import digest_of, fingerprint
 from unteach.tuning import search
 from unteach.tuning.budget import Budget, attempt, cap_of, probed, within
 from unteach.tuning.judge import Reading
-from unteach.tuning.space import USUAL_PEAK, Value, is_rate, space_of, turned
+from unteach.tuning.space import space_of
 from unteach.tuning.targets import Aim, Case, Proxy, Target
 from unteach.types import Choice, Method, Range, Refusal, Split
 

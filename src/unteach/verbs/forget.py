@@ -17,6 +17,7 @@ from unteach.engine import Engine
 from unteach.guard import Guard
 from unteach.methods import Amun
 from unteach.models import Blueprint
+from unteach.presets import with_preset
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.references.tiers import Company
@@ -61,6 +62,9 @@ class Forget:
     out in its training."""
     method: Method = field(default_factory=Amun)
     """How to forget; `unteach list` tells the methods."""
+    preset: bool = True
+    """Whether settings of the method that are left at their defaults are those measured for such requests, relative to how the
+    original was trained."""
     references: int = 2
     """Retrained models for the report, those given included; 0 for none, then the verdict is inconclusive. A tier has its
     own."""
@@ -93,6 +97,7 @@ class Forget:
         parts = request(data, original, ids, validation)
         refuse_unless_in_range(self.method, data)
         refuse_without_recipe(self.method, original)
+        method = self._method(original, parts)
         given = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained]
         refuse_unless_references(given, data, ids)
         jobs = self._jobs(data, original, parts, len(given))
@@ -100,8 +105,8 @@ class Forget:
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
             folder = self.output.open(plain(self))
             write_ids(folder / "forget.txt", ids)
-            unlearned = self._unlearn(data, original, parts, folder, engine)
-            company = self._company(data, original, parts, engine) if self.depth.asked else None
+            unlearned = self._unlearn(method, data, original, parts, folder, engine)
+            company = self._company(method, data, original, parts, engine) if self.depth.asked else None
             if company:
                 made = list(retrained_of(company))
             else:
@@ -121,15 +126,27 @@ class Forget:
             )
         return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0
 
-    def _company(self, data: DataSet, original: Checkpoint, parts: Split, engine: Engine) -> Company:
+    def _method(self, original: Checkpoint, parts: Split) -> Method:
+        """The method with measured settings, which are told."""
+        if not self.preset:
+            return self.method
+        known = original.provenance.recipe
+        method, words = with_preset(self.method, parts, Recipe.from_json(known) if known else None)
+        if words:
+            print(words)
+        return method
+
+    def _company(self, method: Method, data: DataSet, original: Checkpoint, parts: Split, engine: Engine) -> Company:
         recipe, source = self._recipe(original, data), anywhere(self.source)
-        method = settled(self.method, recipe)
+        method = settled(method, recipe)
         planned = self.depth.company(data, source, original, recipe, parts, method, self.seed, self.machine.precision)
         return self.depth.gather(planned, original, engine)
 
-    def _unlearn(self, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine) -> Checkpoint:
+    def _unlearn(
+        self, method: Method, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine
+    ) -> Checkpoint:
         path = folder / "model.safetensors"
-        method = with_defaults(self.method, data, original.provenance, folder)
+        method = with_defaults(method, data, original.provenance, folder)
         about = told(method)
         key = digest_of(
             [original.fingerprint, *about.values(), sorted(parts.forget.ids.tolist()), self.seed, data.fingerprint]

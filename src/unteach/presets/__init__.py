@@ -9,10 +9,10 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
+from unteach.data.request import kind_of
+from unteach.knobs import USUAL_PEAK, Value, is_rate, knob, turned
 from unteach.methods import METHODS
 from unteach.recipe import Recipe
-from unteach.tuning.proxy import kind_of
-from unteach.tuning.space import USUAL_PEAK, Value, is_rate, knob, turned
 from unteach.types import Method, Split
 
 FEW = 0.03  # share of the training data up to which a request is one of few examples
@@ -83,7 +83,7 @@ def _own(made: Any) -> dict[str, Any]:
 
 @cache
 def _table() -> dict[str, Any]:
-    file = files("unteach.tuning") / "presets.json"
+    file = files("unteach.presets") / "table.json"
     found: dict[str, Any] = json.loads(file.read_text())["methods"]
     return found
 
