@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -46,7 +46,7 @@ class List:
         for title, rows in tables.items():
             print(title)
             for name, what in rows.items():
-                print(f"  {name:18} {what}")
+                print(f"  {name:22} {what}")
         return 0
 
 
@@ -88,9 +88,25 @@ def _paragraph(text: str, title: str) -> str:
 
 def _method_line(made: Any) -> str:
     if isinstance(made, partial):
-        changed = ", ".join(f"{name}={str(value).lower()}" for name, value in made.keywords.items())
+        changed = ", ".join(f"{name}={_plain(value)}" for name, value in _changed(made(), made.func()).items())
         return f"{made.func.__name__} with {changed}"
     return _first_line(made)
+
+
+def _changed(settings: Any, default: Any) -> dict[str, Any]:
+    """The settings, named like flags, that differ from the default."""
+    found: dict[str, Any] = {}
+    for item in fields(settings):
+        mine, theirs = getattr(settings, item.name), getattr(default, item.name)
+        if is_dataclass(mine) and type(mine) is type(theirs):
+            found |= {f"{item.name}.{name}": value for name, value in _changed(mine, theirs).items()}
+        elif mine != theirs:
+            found[item.name] = mine
+    return found
+
+
+def _plain(value: Any) -> str:
+    return type(value).__name__.lower() if is_dataclass(value) else str(value).lower()
 
 
 def _first_line(thing: object) -> str:
