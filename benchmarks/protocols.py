@@ -237,7 +237,8 @@ PROTOCOLS = {
         recipe=Recipe(optim=replace(CIFAR.recipe.optim, epochs=8), augment=None),
         seeds=(0, 1, 2),
         references=3,
-        methods=some(aru_readings(3, 64), *CIFAR_READINGS),
+        methods=some(aru_readings(3, 64), *CIFAR_READINGS)
+        | some(methods(3, rate=0.2), "gradient-ascent", "gradient-ascent-strong"),
     ),
     **{
         f"cifar-class{number}": replace(
