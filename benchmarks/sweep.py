@@ -42,6 +42,7 @@ from unteach.tuning.budget import attempt, probed, within
 from unteach.tuning.space import is_whole, nearest, space_of
 from unteach.tuning.targets import Case
 from unteach.types import Choice, Range, Refusal
+from unteach.wrong_labels import wrong_labels
 
 POINTS = 12
 CAP = 4.0  # epochs of the training data that a run may cost
@@ -59,6 +60,7 @@ class Scene:
     recipe: Recipe
     task: str | None = None
     count: int = 0  # training examples drawn of the data; 0 for all
+    noise: float = 0.0  # share of the training labels that are wrong, so that there is something to memorise
     validation: str = "random:0.15"
     seeds: tuple[int, ...] = (0,)
 
@@ -70,7 +72,11 @@ FASHION = Scene(
     recipe=Recipe(optim=Sgd(lr=0.1, epochs=12, batch=64, schedule="onecycle")),
 )
 DIGITS = Scene(
-    data="digits", request="random:0.1", recipe=Recipe(optim=Sgd(lr=0.1, epochs=12, batch=32, schedule="onecycle"))
+    data="digits",
+    request="random:0.1",
+    noise=0.15,
+    recipe=Recipe(optim=Sgd(lr=0.1, epochs=20, batch=32, schedule="onecycle")),
+    seeds=(0, 1),
 )
 FACES = Scene(
     data="cmu-faces:size=32",
@@ -80,11 +86,11 @@ FACES = Scene(
 )
 SCENES = {
     "fashion-random-many": FASHION,
-    "fashion-random-few": replace(FASHION, request="random:0.01"),
+    "fashion-random-few": replace(FASHION, request="random:0.01", seeds=(0, 1)),
     "fashion-class": replace(FASHION, request="class:4"),
     "digits-random-many": DIGITS,
     "digits-random-few": replace(DIGITS, request="random:0.02"),
-    "digits-class": replace(DIGITS, request="class:3"),
+    "digits-class": replace(DIGITS, request="class:3", noise=0.0),
     "faces-group": FACES,
 }
 
@@ -119,15 +125,15 @@ def _swept(case: Case, name: str, begin: int) -> list[dict[str, Any]]:
             made = attempt(case, aim, turned(method, knobs))
             over = made.epochs > CAP * 1.05
             score = None if made.reading is None or made.why or over else aim.score(made.reading)
-            shares = {path: value / peak if is_rate(path) else value for path, value in knobs.items()}
+            shares = {path: _short(value / peak) if is_rate(path) else _short(value) for path, value in knobs.items()}
             rows.append(
                 {
                     "point": number,
                     "knobs": shares,
-                    "score": score,
+                    "score": _short(score),
                     "why": made.why or ("over budget" if over else ""),
                     "epochs": round(made.epochs, 3),
-                    **({} if made.reading is None else asdict(made.reading)),
+                    **({name: _short(value) for name, value in asdict(made.reading).items()} if made.reading else {}),
                 }
             )
     except Refusal as refusal:
@@ -154,6 +160,11 @@ def points(method: Any, space: dict[str, Range | Choice], peak: float) -> list[d
     return [own, *({path: _at(values, u) for (path, values), u in zip(space.items(), row)} for row in drawn)]
 
 
+def _short(value: Any) -> Any:
+    """Five figures of a number that is no whole one."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
 def _at(values: Range | Choice, u: float) -> Any:
     """The value at ``u`` (0–1) of what is searched."""
     if isinstance(values, Choice):
@@ -171,6 +182,12 @@ def _case(scene: Scene, seed: int, folder: Path) -> Case:
     if scene.count:
         rows = np.sort(np.random.default_rng(7).permutation(len(data.train))[: scene.count])
         data = DataSet(name=f"{data.name}, {scene.count}", train=data.train.take(rows), test=data.test)
+    if scene.noise:
+        rng = torch.Generator().manual_seed(8)
+        wrong = wrong_labels(data.train.labels, len(data.train.classes), rng)
+        mislabelled = torch.rand(len(data.train), generator=rng) < scene.noise
+        noisy = data.train.relabel(torch.where(mislabelled, wrong, data.train.labels))
+        data = DataSet(name=f"{data.name}, {scene.noise:.0%} noise", train=noisy, test=data.test)
     held = tuple(forget_ids(scene.validation, data.train, 1000 + seed))
     taken = set(held)
     request = tuple(name for name in forget_ids(scene.request, data.train, seed) if name not in taken)
