@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from protocols import PROTOCOLS, Protocol
+from protocols import PROTOCOLS, Protocol, some_of
 from readings import readings
 from unteach.api import apply
 from unteach.checkpoint import Checkpoint, Provenance, load, save, trained_on
@@ -41,6 +41,7 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
     """Compute every cell that is not there yet."""
     folder = root / name
     data = load_data(protocol.data, task=protocol.task)
+    data = some_of(data, protocol.count) if protocol.count else data
     folder.mkdir(parents=True, exist_ok=True)
     engine = Engine(events=Events(folder / "events.jsonl", _tell))
     held = tuple(forget_ids(protocol.validation, data.train, 0)) if protocol.validation else ()
@@ -107,7 +108,8 @@ def _trained(
         label=f"{'retraining' if left_out else 'training'} seed {seed}",
     )
     # Originals are shared by protocols; one with another recipe or task is another file.
-    recipe = digest_of([job.recipe.as_json(), protocol.task, *([protocol.validation] if held else [])])[:8]
+    told = [job.recipe.as_json(), protocol.task, *([protocol.validation] if held else [])]
+    recipe = digest_of([*told, *([protocol.count] if protocol.count else [])])[:8]
     name = f"{protocol.data}-{protocol.model}-{recipe}".replace(":", "-").replace("/", "-")
     kind = "retrained" if left_out else name
     engine.scratch = folder

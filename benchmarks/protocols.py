@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from unteach.attacks import Schedule
+from unteach.data import DataSet
 from unteach.data.augment import Augment
-from unteach.methods import Amun, Aru, Dau, FineTune, GradientAscent, NegGradPlus, RandomLabel, Trw
+from unteach.knobs import is_rate, turned
+from unteach.methods import METHODS, Amun, Aru, Dau, FineTune, GradientAscent, NegGradPlus, RandomLabel, Trw
 from unteach.methods.amun import NEIGHBOURS
 from unteach.prune import Prune
 from unteach.recipe import Recipe
@@ -29,6 +37,7 @@ class Protocol:
     task: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     references: int = 0  # retrained models; 0 for as many as seeds
+    count: int = 0  # training examples, drawn as the sweeps draw them; 0 for all
     validation: str = ""  # ids that no model is trained on, drawn with seed 0
     methods: dict[str, Method] = field(default_factory=dict)
 
@@ -116,6 +125,43 @@ def dau_methods(draws: int, pretraining: int, augment: Augment | None = None, **
         **changes,  # type: ignore[arg-type]
     )
     return {"finetune, same steps": FineTune(optim=dau.optim, augment=augment), "dau": dau}
+
+
+SWEEPS = Path(__file__).parent / "sweeps"
+
+
+def some_of(data: DataSet, count: int) -> DataSet:
+    """The data with so many training examples, always the same ones."""
+    rows = np.sort(np.random.default_rng(7).permutation(len(data.train))[:count])
+    return DataSet(name=f"{data.name}, {count}", train=data.train.take(rows), test=data.test)
+
+
+def best_point(runs: list[tuple[list[dict[str, Any]], float]]) -> tuple[int, float]:
+    """The point with the lowest mean score over runs (rows by point, score of doing nothing), and that score.
+
+    A run that failed counts as doing twice as bad as nothing.
+    """
+    points = min(len(rows) for rows, _ in runs)
+    means = [
+        statistics.fmean(2 * nothing if rows[n]["score"] is None else rows[n]["score"] for rows, nothing in runs)
+        for n in range(points)
+    ]
+    at = min(range(points), key=lambda n: (means[n], n))
+    return at, means[at]
+
+
+def tuned(scene: str, peak: float) -> dict[str, Method]:
+    """Every method with its best settings of a sweep, each of as many settings and as much cost as any other."""
+    file = SWEEPS / f"{scene}.json"
+    told = json.loads(file.read_text()) if file.is_file() else {"methods": {}}
+    found: dict[str, Method] = {}
+    for name, seeds in told["methods"].items():
+        runs = [(rows, told["unchanged"][seed]) for seed, rows in seeds.items() if rows and "refused" not in rows[0]]
+        if runs:
+            knobs = runs[0][0][best_point(runs)[0]]["knobs"]
+            knobs = {path: value * peak if is_rate(path) else value for path, value in knobs.items()}
+            found[name] = turned(METHODS[name](), knobs)
+    return found
 
 
 FASHION_CLASSES = (0, 4, 7)  # T-shirt/top, coat, sneaker: with one near neighbour, two, and one
@@ -256,4 +302,34 @@ PROTOCOLS = {
         f"fashion-class{number}": replace(FASHION, ids=f"class:{number}", methods=class_methods(3))
         for number in FASHION_CLASSES
     },
+}
+# The whole field under one budget: tuned by sweep.py on one request, reported on another.
+SMALL = replace(
+    FASHION,
+    recipe=Recipe(optim=Sgd(lr=0.1, epochs=12, batch=64, schedule="onecycle"), augment=None),
+    count=5000,
+    request_seed=50,
+    references=3,
+    validation="random:0.15",
+)
+PROTOCOLS |= {
+    "field-fashion-random": replace(SMALL, methods=tuned("fashion-random-many", 0.1)),
+    "field-fashion-class": replace(SMALL, ids="class:7", methods=tuned("fashion-class", 0.1)),
+    "field-faces-group": replace(
+        FACES,
+        data="cmu-faces:size=32",
+        recipe=Recipe(optim=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle"), augment=None),
+        ids="group:glickman",
+        seeds=(0, 1, 2),
+        references=3,
+        validation="random:0.15",
+        methods=tuned("faces-group", 0.05),
+    ),
+    "field-cifar-random": replace(
+        SMALL,
+        data="cifar10",
+        model="airbench-small",
+        recipe=Recipe(optim=Sgd(lr=0.2, epochs=12, batch=64, schedule="onecycle:0.25", nesterov=True), augment=None),
+        methods=tuned("cifar-random-many", 0.2),
+    ),
 }
