@@ -111,7 +111,7 @@ def run(name: str, methods: list[str], root: Path) -> None:
     scene, file = SCENES[name], SWEEPS / f"{name}.json"
     told: dict[str, Any] = read_json(file) if file.is_file() else {"scene": asdict(scene), "methods": {}}  # type: ignore[assignment]
     for seed in scene.seeds:
-        case = _case(scene, seed, root / name)
+        case = case_of(scene, seed, root / name)
         aim = Oracle()(replace(case, method=METHODS["finetune"]()))
         told["scenario"] = scenario_of(case.split)
         told.setdefault("unchanged", {})[str(seed)] = aim.score(aim.judge(case.model, case.engine))  # type: ignore[arg-type]
@@ -188,7 +188,7 @@ def _at(values: Range | Choice, u: float) -> Any:
     return round(found) if is_whole(values) else float(found)
 
 
-def _case(scene: Scene, seed: int, folder: Path) -> Case:
+def case_of(scene: Scene, seed: int, folder: Path) -> Case:
     data = load_data(scene.data, task=scene.task)
     if scene.count:
         data = some_of(data, scene.count)
