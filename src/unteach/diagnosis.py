@@ -65,7 +65,8 @@ def turn(method: Method, *, more: bool) -> str:
     name, way = card.more
     verb = "raise" if (way == "up") is more else "lower"
     value = knobs.knob(method, name)
-    return f"{verb} {name} (now {f'{value:g}' if isinstance(value, float) else value})"
+    now = "chosen by the method" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{verb} {name} (now {now})"
 
 
 def advice(method: Method, verdict: str) -> str:
