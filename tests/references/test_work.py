@@ -195,3 +195,17 @@ def test_other_methods_as_jobs(
     manifest = make(tmp_path, jobs=in_order(jobs, data.fingerprint))
     assert run(manifest.write(), ONE) == []
     assert len(set(logits(manifest).values())) == 3
+
+
+def test_a_manifest_that_was_changed_is_refused_and_planned_anew(whole: Manifest) -> None:
+    path = whole.write()
+    told = path.read_text()
+    path.write_text(told.replace('"small-cnn"', '"theirs.py:network"', 1))
+    with pytest.raises(Refusal, match="to be as it was planned, got one that was changed"):
+        read(path)
+    assert whole.write() == path
+    assert path.read_text() == told
+    path.write_text("{half a file")
+    with pytest.raises(Refusal, match="expected"):
+        read(path)
+    assert whole.write().read_text() == told

@@ -106,8 +106,8 @@ class Manifest:
         folder = self.cache.folder / "manifests"
         told = self._as_json(folder)
         path = folder / f"{digest_of(told)[:32]}.json"
-        if not path.is_file():
-            write_json(path, told)
+        if not _holds(path, told):
+            write_json(path, told)  # also over one that somebody changed
         return path
 
     def _as_json(self, folder: Path) -> dict[str, Any]:
@@ -126,12 +126,21 @@ class Manifest:
         }
 
 
+def _holds(path: Path, told: dict[str, Any]) -> bool:
+    try:
+        return path.is_file() and digest_of(read_json(path)) == digest_of(told)
+    except Refusal:
+        return False
+
+
 def read(path: Path) -> Manifest:
     """The manifest in this file. It may name code of a user's own network, which jobs run: work off only your own.
 
-    Raises: Refusal for a file that is missing, damaged, or of another version.
+    Raises: Refusal for a file that is missing, damaged, of another version, or not the one that its name tells.
     """
     found = read_json(path)
+    if len(Path(path).stem) == 32 and digest_of(found)[:32] != Path(path).stem:
+        raise Refusal(f"expected the manifest in {path} to be as it was planned, got one that was changed; plan anew")
     if not isinstance(found, dict) or found.get("version") != VERSION:
         raise Refusal(f"expected a manifest of version {VERSION} in {path}, got another file; plan anew")
     try:
