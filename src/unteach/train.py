@@ -122,6 +122,7 @@ def fit(
     after_step: Callable[[torch.nn.Module], None] | None = None,
     pace: Callable[[int], float] | None = None,
     carry: Mapping[str, Stateful] | None = None,
+    optimizer: torch.optim.SGD | None = None,
     begin: int = 0,
     identity: str = "",
     label: str = "training",
@@ -131,8 +132,9 @@ def fit(
     In every epoch all sources are shuffled together and gone through once. ``alongside`` adds to each step as many
     examples of each further source, in endless shuffles of their own. ``loss(model, batch)`` gives one value per example;
     their mean is minimised (default: the task's loss). ``after_step(model)`` is called after every update. ``pace(step)``
-    multiplies the learning rate of that step (counted from 0 over all epochs). ``begin`` leaves out that many first epochs, as
-    if they had been done. A pruned network stays pruned (``models.masks``).
+    multiplies the learning rate of that step (counted from 0 over all epochs). ``optimizer``: one that ``optim`` made of this
+    model and that an earlier training has moved, to go on with its momentum. ``begin`` leaves out that many first epochs, as if
+    they had been done. A pruned network stays pruned (``models.masks``).
 
     When the engine has a scratch folder, the state after each whole epoch is kept there, and a training with the same
     label, start, settings, data and seed goes on from it: it ends with the same bytes as if never interrupted. ``carry``
@@ -143,7 +145,7 @@ def fit(
     feed = _Feed([s for s in sources if len(s.examples)], alongside, engine.device)
     objective = loss or _task_loss(sources[0].examples)
     engine.place(model)
-    optimizer = optim.optimizer(model)
+    optimizer = optimizer or optim.optimizer(model)
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
     if identity:
         start_from["loss"] = identity

@@ -52,12 +52,15 @@ def trained() -> tuple[torch.nn.Module, Split]:
     return model, parts(data)
 
 
-def test_the_passes_by_hand() -> None:
-    """Full batches: an epoch is one step up, of the first two epochs only, and one step down, momentum at rest in between."""
+@pytest.mark.parametrize("carried", [False, True])
+def test_the_passes_by_hand(carried: bool) -> None:
+    """Full batches: an epoch is one step up, of the first two epochs only, and one step down; with momentum or not."""
     split, model = parts(blobs()), linear()
     assert split.retain is not None
     optim = Sgd(lr=0.5, epochs=3, batch=1000, momentum=0.9, weight_decay=0.01, schedule="step:2")
-    method = Scrub(alpha=0.3, gamma=0.7, temperature=2.0, msteps=2, forget_batch=1000, optim=optim)
+    method = Scrub(
+        alpha=0.3, gamma=0.7, temperature=2.0, msteps=2, forget_batch=1000, carry_momentum=carried, optim=optim
+    )
     new = method(model, split, rng(), exact())
     student = [weight.detach().clone().requires_grad_(True) for weight in model.parameters()]
 
@@ -67,9 +70,13 @@ def test_the_passes_by_hand() -> None:
         p, q = ((z / 2).softmax(1) for z in (model(inputs).detach(), logits))
         return 4 * (p * (p.log() - q.log())).sum(1).mean(), logits
 
+    speeds = [torch.zeros_like(weight) for weight in student]
+
     def down(loss: torch.Tensor, lr: float) -> None:
-        for weight, gradient in zip(student, torch.autograd.grad(loss, student)):
-            weight.data -= lr * (gradient + 0.01 * weight.data)
+        for weight, speed, gradient in zip(student, speeds, torch.autograd.grad(loss, student)):
+            speed *= 0.9 if carried else 0.0
+            speed += gradient + 0.01 * weight.data
+            weight.data -= lr * speed
 
     for epoch in range(3):
         lr = 0.5 if epoch < 2 else 0.05
@@ -158,11 +165,12 @@ class StopError(Exception):
 @pytest.mark.parametrize(
     "where", [("scrub max 1", 1), ("scrub min 2", 2), ("scrub min 3", 1)], ids=["max", "min", "late"]
 )
+@pytest.mark.parametrize("carried", [False, True], ids=["anew", "carried"])
 def test_it_goes_on_after_a_stop(
-    where: tuple[str, int], trained: tuple[torch.nn.Module, Split], tmp_path: Path
+    where: tuple[str, int], carried: bool, trained: tuple[torch.nn.Module, Split], tmp_path: Path
 ) -> None:
     model, split = trained
-    method = Scrub(msteps=2, rewind=True, optim=QUICK, augment=Augment(flip=True))
+    method = Scrub(msteps=2, rewind=True, carry_momentum=carried, optim=QUICK, augment=Augment(flip=True))
 
     def stop(label: str, done: int, total: int) -> None:
         if (label, done) == where:

@@ -35,8 +35,9 @@ class Scrub:
     its running statistics follow, as in the authors' code; the min pass after it brings them back. As long as the student is
     the teacher, d is flat: without batch norm in training mode or dropout the first max pass moves nothing.
     *Source:* Kurmanji et al., Towards unbounded machine unlearning, NeurIPS 2023, arXiv 2302.09880, section 3; rewinding is its
-    SCRUB+R. *Departs:* momentum starts anew with each pass, where the authors' one optimiser takes it along; their code for
-    large data has α = 0.001, γ = 0.99, T = 4 and 2 max passes in 3 epochs.
+    SCRUB+R. *Departs:* momentum starts anew with each pass unless ``carry_momentum``, as in the authors' code, whose one
+    optimiser takes it along: what a max pass set moving then goes on in the min pass, which forgets far more and is easily
+    too much. Their code for large data has α = 0.001, γ = 0.99, T = 4 and 2 max passes in 3 epochs.
     """
 
     alpha: float = 0.05
@@ -49,6 +50,8 @@ class Scrub:
     """Epochs, from the first on, that begin with a pass over the forget set; 0 or more, and all from optim.epochs on."""
     forget_batch: int = 32
     """Forget examples in a step of such a pass, at least 1; a smaller batch makes more steps, and so forgets more."""
+    carry_momentum: bool = False
+    """Whether one optimiser's momentum goes from pass to pass, as in the authors' code; take forget_batch 128 then."""
     rewind: bool = False
     """Whether to return to the epoch after which the forget error was nearest to the error on validation data."""
     optim: Sgd = field(default_factory=lambda: Sgd(lr=0.01, epochs=5))
@@ -105,6 +108,7 @@ class Scrub:
             near = divergence(task, logits, back(batch), self.temperature)
             return self.alpha * near + self.gamma * task.loss(logits, batch.labels)
 
+        one = self.optim.optimizer(new) if self.carry_momentum else None
         passes = [("max", forgotten, self.forget_batch, climb), ("min", retained, self.optim.batch, descend)]
         ends: list[tuple[float, dict[str, torch.Tensor]]] = []
         for epoch in range(self.optim.epochs):
@@ -118,6 +122,7 @@ class Scrub:
                         engine=engine,
                         loss=loss,
                         pace=self._pace(epoch, max(1, -(-len(source.examples) // batch))),
+                        optimizer=one,
                         identity=repr(self),
                         label=f"scrub {what} {epoch + 1}",
                     )
