@@ -43,8 +43,9 @@ class Budget:
         """Epochs of training data that a run with these knobs costs."""
         return self.fixed + sum(slope * float(knobs[path] or 0) for path, slope in self.slopes.items())
 
-    def allows(self, knobs: Mapping[str, Value]) -> bool:
-        return self.expected(knobs) <= self.cap + 1e-9
+    def allows(self, method: Method) -> bool:
+        """Whether a run of this method is expected to be within the cap."""
+        return self.expected({path: knob(method, path) for path in self.slopes}) <= self.cap + 1e-9
 
     def most(self, path: str) -> int:
         """The largest value of an epochs knob that fits while the others are at 1."""

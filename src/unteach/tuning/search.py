@@ -96,7 +96,7 @@ def run(
         study.tell(stale.number, state=TrialState.FAIL)
     distributions = {path: _distribution(values) for path, values in space.items()}
     first: dict[str, Value] = {path: nearest(values, knob(method, path)) for path, values in space.items()}
-    if not budget.allows(first):
+    if not budget.allows(turned(method, first)):
         first |= {path: nearest(space[path], 1) for path in budget.slopes if path in space}
     while len(done := trials_of(study)) < trials:
         drawn = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
@@ -108,7 +108,7 @@ def run(
         if not drawn and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             study.enqueue_trial(first)
         asked = study.ask(fixed_distributions=distributions)
-        if not budget.allows(asked.params):
+        if not budget.allows(turned(method, asked.params)):
             study.tell(asked, state=TrialState.PRUNED)
             continue
         made = judged(attempt(case, aim, turned(method, asked.params)), aim, budget, len(done), asked.params)
