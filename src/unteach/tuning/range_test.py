@@ -66,18 +66,23 @@ def range_test(
     seed: int = 0,
     engine: Engine | None = None,
 ) -> Sweep:
-    """Run a method for one short epoch at each of these learning rates, and see what is left.
+    """Run a method for some steps at each of these learning rates, and see what is left.
 
     ``peak``: the highest rate of the original's training. The retained examples are cut to what about ``steps`` steps take,
-    the same at all rates, and the rate stays constant in them. Nothing is retrained, no test set is looked at. Accuracies
-    are of retained examples and of the request itself. Raises: Refusal for a method without a learning rate or no retain set.
+    the same at all rates, or gone through several times; the rate stays constant. Nothing is retrained, no test set is
+    looked at. Accuracies are of retained examples and of the request itself. Raises: Refusal for a method without a learning
+    rate or no retain set.
     """
     path = rate_of(method)
     if split.retain is None or steps < 1:
         raise Refusal(f"expected a retain set and 1 step or more for the range test, got {steps} steps; give both")
     outer = path.rpartition(".")[0]
     optim = knob(method, outer) if outer else method
-    fixed = {name: value for name, value in (("epochs", 1), ("schedule", "constant")) if has(optim, name)}
+    batch = getattr(optim, "batch", 128)
+    rows = np.random.default_rng([seed, 14]).permutation(len(split.retain))[: steps * batch]
+    each = -(-len(rows) // batch)
+    epochs = max(1, round(steps / each))
+    fixed = {name: value for name, value in (("epochs", epochs), ("schedule", "constant")) if has(optim, name)}
     short = turned(method, {f"{outer}.{name}" if outer else name: value for name, value in fixed.items()})
     case = Case(
         method=short,
@@ -93,15 +98,13 @@ def range_test(
     before = judge(model, case.engine)
     if before is None:
         raise Refusal("expected finite logits of the model, got NaN or infinity; check the checkpoint")
-    rows = np.random.default_rng([seed, 14]).permutation(len(split.retain))[: steps * getattr(optim, "batch", 128)]
     part = replace(split, retain=split.retain.take(np.sort(rows)))
     aim = Aim(words="range test", split=part, judge=judge, score=lambda reading: 0.0)
     readings = []
     for number, share in enumerate(shares):
         readings.append(attempt(case, aim, turned(short, {path: peak * share})).reading)
         case.engine.events.progress("range test", number + 1, len(shares))
-    taken = -(-len(rows) // getattr(optim, "batch", 128))
-    return Sweep(path, peak, taken, before, tuple(shares), tuple(readings))
+    return Sweep(path, peak, each * epochs, before, tuple(shares), tuple(readings))
 
 
 def rate_of(method: Method) -> str:

@@ -159,25 +159,32 @@ class Tune:
 
 
 def _show(tuned: Tuned) -> None:
-    """The trials that matter, and what is to be said of them."""
+    """The trials that matter side by side, and what is to be said of them."""
     from rich.console import Console
     from rich.table import Table
 
+    own, best = tuned.trials[0], tuned.best
+    trials = {
+        "own": own,
+        f"best, no. {best.number}": best,
+        **{f"lr {w}": near for w, near in tuned.sensitivity.items()},
+    }
+    knobs = {name: [_short(value) for value in trial.knobs.values()] for name, trial in trials.items()}
     table = Table(title=f"{name_of(tuned.method)} towards {tuned.aim}")
-    table.add_column("trial", no_wrap=True)
-    names = [path.rpartition(".")[2] for path in tuned.best.knobs]
-    knobs = names if len(set(names)) == len(names) else list(tuned.best.knobs)
-    for column in (*knobs, "score", "retain", "forget", "valid.", "AUC", "cost", "s"):
-        table.add_column(column, justify="right", no_wrap=True)
-    rows = {"own settings": tuned.trials[0], f"best (no. {tuned.best.number})": tuned.best}
-    for name, trial in {**rows, **{f"lr {what}": near for what, near in tuned.sensitivity.items()}}.items():
-        score = f"{trial.score:.4f}" if trial.score is not None else trial.state
-        cost = (f"{trial.epochs:.2f}", f"{trial.seconds:.1f}")
-        table.add_row(name, *(_short(value) for value in trial.knobs.values()), score, *_seen(trial.reading), *cost)
-    none = [""] * len(tuned.best.knobs)
-    table.add_row("unchanged", *none, f"{tuned.unchanged[0]:.4f}", *_seen(tuned.unchanged[1]), "", "")
-    if tuned.target is not None:
-        table.add_row("target", *none, "", *_seen(tuned.target), "", "")
+    table.add_column("", no_wrap=True)
+    for name in (*trials, "unchanged", *(["target"] if tuned.target else [])):
+        table.add_column(name, justify="right")
+    rest = [""] * (2 if tuned.target else 1)
+    for number, path in enumerate(best.knobs):
+        table.add_row(path, *(values[number] for values in knobs.values()), *rest)
+    scores = [f"{trial.score:.4f}" if trial.score is not None else trial.state for trial in trials.values()]
+    table.add_row("score", *scores, f"{tuned.unchanged[0]:.4f}", *([""] if tuned.target else []))
+    readings = [trial.reading for trial in trials.values()] + [tuned.unchanged[1]]
+    seen = [_seen(reading) for reading in (*readings, *([tuned.target] if tuned.target else []))]
+    for number, name in enumerate(("retain, %", "forget, %", "validation, %", "AUC")):
+        table.add_row(name, *(values[number] for values in seen))
+    table.add_row("epochs", *(f"{trial.epochs:.2f}" for trial in trials.values()), *rest)
+    table.add_row("seconds", *(f"{trial.seconds:.1f}" for trial in trials.values()), *rest)
     console = Console()
     console.print(table)
     for line in tuned.words():
@@ -188,7 +195,7 @@ def _show_sweep(found: Sweep) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"range test of {found.path}, about {found.steps} steps each")
+    table = Table(title=f"{found.path}, about {found.steps} steps each")
     for column in ("share", found.path, "retain", "forget"):
         table.add_column(column, justify="right")
     table.add_row("-", "unchanged", *_seen(found.before)[:2])
