@@ -170,7 +170,10 @@ ROWS = ("forget", "retain", "test")
 
 
 def table(name: str, protocol: Protocol, root: Path) -> str:
-    """What is there, as Markdown: mean ± sd over training seeds; gaps are per seed, then averaged."""
+    """What is there, as Markdown: mean ± sd over training seeds; gaps are per seed, then averaged.
+
+    A row is marked as collapsed by the seeds in which retained accuracy fell below half of the original's.
+    """
     lines = [
         "| method | forget acc. | retain acc. | test acc. | FT AUC | Avg Gap | verdicts | seconds | epochs |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -185,8 +188,13 @@ def table(name: str, protocol: Protocol, root: Path) -> str:
         verdicts = [cell["verdict"] for cell in cells]
         counted = ", ".join(f"{verdicts.count(v)} × {v}" for v in sorted(set(verdicts)))
         cost = [cell["cost"] for cell in cells]
+        fallen = sum(
+            cell["models"]["unlearned"]["accuracy"]["retain"] < cell["models"]["original"]["accuracy"]["retain"] / 2
+            for cell in cells
+        )
+        mark = f" (collapsed, {fallen} of {len(cells)})" if fallen else ""
         lines.append(
-            f"| {label} | {' | '.join(_spread(values, 2) for values in row)} | {_spread(auc, 3)} | {_spread(gap, 2)} | {counted} "
+            f"| {label}{mark} | {' | '.join(_spread(values, 2) for values in row)} | {_spread(auc, 3)} | {_spread(gap, 2)} | {counted} "
             f"| {_spread([c['forget_seconds'] for c in cost], 0)} | {_spread([c['forget_epochs'] for c in cost], 1)} |"
         )
     return "\n".join(lines)
