@@ -194,7 +194,7 @@ def table(name: str, protocol: Protocol, root: Path) -> str:
         )
         mark = f" (collapsed, {fallen} of {len(cells)})" if fallen else ""
         lines.append(
-            f"| {label}{mark} | {' | '.join(_spread(values, 2) for values in row)} | {_spread(auc, 3)} | {_spread(gap, 2)} | {counted} "
+            f"| {label}{mark} | {' | '.join(_spread(v, 2) for v in row)} | {_spread(auc, 3)} | {_spread(gap, 2)} | {counted} "
             f"| {_spread([c['forget_seconds'] for c in cost], 0)} | {_spread([c['forget_epochs'] for c in cost], 1)} |"
         )
     return "\n".join(lines)
