@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from unteach import knobs
+from unteach.audit.statistics import auc
 from unteach.engine import Engine
 from unteach.guard import Watch, accuracy
 from unteach.types import Card, Examples, Method, Split
@@ -22,7 +23,8 @@ class Diagnosis:
 
     ``kind``: collapsed, kept (a safe state in a collapsed one's place), idle (nothing seems forgotten), excessive (forget
     examples are answered worse than unseen ones) or fine. ``sentence``: what was seen, and the knob and its direction.
-    ``before``, ``after``: accuracies (0–1) on forget, retain and validation examples, as far as they are there.
+    ``before``, ``after``: accuracies (0–1) on forget, retain and validation examples, as far as they are there, and ``apart``,
+    the AUC (0–1) by which confidence tells retained from forgotten examples: 0.5 where they look alike.
     """
 
     kind: str
@@ -42,9 +44,7 @@ def diagnose(
         new, _, kept = watch.settle(new)
     looked = {"forget": parts.forget, "retain": parts.retain, "validation": parts.validation}
     examples = {name: _spread(part) for name, part in looked.items() if part is not None and len(part)}
-    before, after = (
-        {name: accuracy(model, part, engine) for name, part in examples.items()} for model in (original, new)
-    )
+    before, after = (_look(model, examples, engine) for model in (original, new))
     if watch is not None and (kept or reached < watch.least):
         kind, seen = ("kept", _kept(watch, reached)) if kept else ("collapsed", _collapsed(watch, reached))
         advised = turn(method, more=False)
@@ -78,6 +78,17 @@ def advice(method: Method, verdict: str) -> str:
     if not advised:
         return ""
     return f"To forget {'more' if under else 'less'}, {advised}, or let `unteach tune` look for settings."
+
+
+def _look(model: torch.nn.Module, examples: dict[str, Examples], engine: Engine) -> dict[str, float]:
+    """Accuracies, and how far forgotten and retained examples are apart; not billed, for it is no part of the method."""
+    billed, seen, sure = engine.meter.forwards, {}, {}
+    for name, part in examples.items():
+        logits = engine.logits(engine.place(model), part.inputs).nan_to_num(0.0)
+        seen[name] = float(part.task.correct(logits, part.labels).mean())
+        sure[name] = part.task.confidence(logits, part.labels).numpy()
+    engine.meter.forwards = billed
+    return seen | ({"apart": auc(sure["retain"], sure["forget"])} if "retain" in sure else {})
 
 
 def _spread(examples: Examples) -> Examples:
@@ -122,6 +133,10 @@ def _idle(examples: dict[str, Examples], before: dict[str, float], after: dict[s
     beside = after.get("retain", before.get("retain", 1.0))
     if before["forget"] - forget > limit or beside - forget > limit:
         return ""
+    if "apart" in after:
+        n, m = len(examples["forget"]), len(examples["retain"])
+        if after["apart"] - max(before["apart"], 0.5) > 2 * math.sqrt((n + m + 1) / (12 * n * m)):
+            return ""
     return (
         f"forgotten examples are answered as before ({forget:.1%} right, retained ones {beside:.1%}): nothing was forgotten, "
         "or nothing had been memorised"
@@ -148,5 +163,8 @@ def _collapsed(watch: Watch, reached: float) -> str:
 
 
 def _plainly(before: dict[str, float], after: dict[str, float]) -> str:
-    told = [f"{name} {before[name]:.1%} to {after[name]:.1%}" for name in after]
-    return f"accuracy went from {', '.join(told)}"
+    told = [f"{name} {before[name]:.1%} to {after[name]:.1%}" for name in after if name != "apart"]
+    apart = (
+        f"; retained and forgotten examples are told apart with AUC {after['apart']:.3f} ({before['apart']:.3f} before)"
+    )
+    return f"accuracy went from {', '.join(told)}" + (apart if "apart" in after else "")
