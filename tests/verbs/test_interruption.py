@@ -148,6 +148,8 @@ LONG = ("--optim.epochs", "15", "--optim.batch", "8", "--device", "cpu", "--prec
 
 # The command with a pause after every event: it can't be over before it is struck, however fast the machine.
 SLOWLY = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
 import time
 from unteach.cli import script
 from unteach.events import Events
