@@ -58,7 +58,7 @@ def test_a_class_that_is_still_known_is_called_idle(original: torch.nn.Module) -
     ids = [str(name) for name in DATA.ids[DATA.labels.numpy() == 1]]
     found = told(original, FineTune(optim=replace(SMALL, lr=1e-6)), ids=ids).diagnosis
     assert found.kind == "idle"
-    assert "of the forgotten classes 100.0% are still answered right" in found.sentence
+    assert "of the forgotten classes 100.0 % are still answered right" in found.sentence
 
 
 def test_collapse_keeps_a_safe_state_and_names_the_knob(original: torch.nn.Module) -> None:

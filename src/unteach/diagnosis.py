@@ -65,7 +65,7 @@ def turn(method: Method, *, more: bool) -> str:
     name, way = card.more
     verb = "raise" if (way == "up") is more else "lower"
     value = knobs.knob(method, name)
-    now = "chosen by the method" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    now = "chosen by the method" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
     return f"{verb} {name} (now {now})"
 
 
@@ -118,7 +118,7 @@ def _worse_than_unseen(examples: dict[str, Examples], after: dict[str, float]) -
     if not same or unseen - forget <= limit:
         return ""
     return (
-        f"forgotten examples are answered worse ({forget:.1%} right) than ones the network never saw ({unseen:.1%}): "
+        f"forgotten examples are answered worse ({_percent(forget)} right) than ones the network never saw ({_percent(unseen)}): "
         "more was forgotten than retraining would"
     )
 
@@ -128,7 +128,7 @@ def _idle(examples: dict[str, Examples], before: dict[str, float], after: dict[s
     forget = after["forget"]
     if classes:
         known = 0.05
-        return f"of the forgotten classes {forget:.1%} are still answered right" if forget > known else ""
+        return f"of the forgotten classes {_percent(forget)} are still answered right" if forget > known else ""
     limit = 2 * _error(before["forget"], len(examples["forget"]))
     beside = after.get("retain", before.get("retain", 1.0))
     if before["forget"] - forget > limit or beside - forget > limit:
@@ -138,7 +138,7 @@ def _idle(examples: dict[str, Examples], before: dict[str, float], after: dict[s
         if after["apart"] - max(before["apart"], 0.5) > 2 * math.sqrt((n + m + 1) / (12 * n * m)):
             return ""
     return (
-        f"forgotten examples are answered as before ({forget:.1%} right, retained ones {beside:.1%}): nothing was forgotten, "
+        f"forgotten examples are answered as before ({_percent(forget)} right, retained ones {_percent(beside)}): nothing was forgotten, "
         "or nothing had been memorised"
     )
 
@@ -150,21 +150,25 @@ def _labels(examples: Examples) -> list[Any]:
 def _kept(watch: Watch, reached: float) -> str:
     label, epoch, then = watch.safe_at
     return (
-        f"the network collapsed ({reached:.1%} right on retained examples, {watch.start:.1%} before), so its state after "
-        f"epoch {epoch} of {label} was kept ({then:.1%})"
+        f"the network collapsed ({_percent(reached)} right on retained examples, {_percent(watch.start)} before), so its state after "
+        f"epoch {epoch} of {label} was kept ({_percent(then)})"
     )
 
 
 def _collapsed(watch: Watch, reached: float) -> str:
     return (
-        f"the network collapsed ({reached:.1%} right on retained examples, {watch.start:.1%} before) and there is no safe "
+        f"the network collapsed ({_percent(reached)} right on retained examples, {_percent(watch.start)} before) and there is no safe "
         "state to keep; do not use it"
     )
 
 
 def _plainly(before: dict[str, float], after: dict[str, float]) -> str:
-    told = [f"{name} {before[name]:.1%} to {after[name]:.1%}" for name in after if name != "apart"]
+    told = [f"{name} {_percent(before[name])} to {_percent(after[name])}" for name in after if name != "apart"]
     apart = (
         f"; retained and forgotten examples are told apart with AUC {after['apart']:.3f} ({before['apart']:.3f} before)"
     )
     return f"accuracy went from {', '.join(told)}" + (apart if "apart" in after else "")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
