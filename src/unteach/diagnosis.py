@@ -138,8 +138,8 @@ def _idle(examples: dict[str, Examples], before: dict[str, float], after: dict[s
         if after["apart"] - max(before["apart"], 0.5) > 2 * math.sqrt((n + m + 1) / (12 * n * m)):
             return ""
     return (
-        f"forgotten examples are answered as before ({_percent(forget)} right, retained ones {_percent(beside)}): nothing was forgotten, "
-        "or nothing had been memorised"
+        f"forgotten examples are answered as before ({_percent(forget)} right, retained ones {_percent(beside)}): nothing was "
+        "forgotten, or nothing had been memorised"
     )
 
 
@@ -150,15 +150,15 @@ def _labels(examples: Examples) -> list[Any]:
 def _kept(watch: Watch, reached: float) -> str:
     label, epoch, then = watch.safe_at
     return (
-        f"the network collapsed ({_percent(reached)} right on retained examples, {_percent(watch.start)} before), so its state after "
-        f"epoch {epoch} of {label} was kept ({_percent(then)})"
+        f"the network collapsed ({_percent(reached)} right on retained examples, {_percent(watch.start)} before), so its state "
+        f"after epoch {epoch} of {label} was kept ({_percent(then)})"
     )
 
 
 def _collapsed(watch: Watch, reached: float) -> str:
     return (
-        f"the network collapsed ({_percent(reached)} right on retained examples, {_percent(watch.start)} before) and there is no safe "
-        "state to keep; do not use it"
+        f"the network collapsed ({_percent(reached)} right on retained examples, {_percent(watch.start)} before) and there is "
+        "no safe state to keep; do not use it"
     )
 
 
