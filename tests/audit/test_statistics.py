@@ -95,6 +95,41 @@ def test_clusters_of_copies_widen_the_interval_as_much_as_they_must():
     )
 
 
+def test_near_duplicates_by_formula_are_delong_when_alone_and_the_bootstrap_when_not():
+    rng = np.random.default_rng(6)
+    p, n = rng.normal(0.4, 1, (3, 400)), rng.normal(0, 1, (3, 500))
+    p[:, 1::20], n[:, 7::25] = p[:, ::20], n[:, 6::25]  # twins; and some across the sides
+    weights = np.array([1, -0.5, -0.5])
+    each = np.arange(900)
+    alone = resample.clustered_variance(resample._auc_shares(p, n, weights), each)
+    assert alone == pytest.approx(statistics.auc_contrast(p, n, weights).variance, rel=1e-12)
+    twins = each.copy()
+    twins[1:400:20] = twins[:400:20]
+    twins[407::25] = twins[406:890:25]
+    twins[405:465:20] = twins[5:65:20]
+    assert resample.mostly_alone(twins)
+    by_formula = resample.clustered_variance(resample._auc_shares(p, n, weights), twins)
+    drawn = resample.auc_draws(p, n, weights, (twins[:400], twins[400:]), seed=0, draws=4000)
+    assert by_formula == pytest.approx(np.var(drawn), rel=0.1)
+    widened = resample.auc_estimate(p, n, weights, (twins[:400], twins[400:]), seed=0)
+    assert widened.variance == max(by_formula, alone)
+
+
+def test_means_of_near_duplicates_by_formula():
+    rng = np.random.default_rng(7)
+    values = rng.integers(0, 2, (1, 1000)).astype(float)
+    values[:, 1:160:2] = values[:, :160:2]
+    twins = np.arange(1000)
+    twins[1:160:2] = twins[:160:2]
+    assert not resample.mostly_alone(twins), "160 of 1,000 have a twin"
+    twins[100:160] = np.arange(100, 160)
+    assert resample.mostly_alone(twins)
+    got = resample.mean_estimate(values, np.ones(1), twins, seed=0)
+    drawn = resample.mean_draws(values, np.ones(1), twins, seed=0, draws=4000)
+    assert got.variance == pytest.approx(np.var(drawn), rel=0.1)
+    assert got.variance > statistics.mean_contrast(values, np.ones(1)).variance
+
+
 def test_weighted_draws_are_exact_aucs_with_ties_and_groups_on_both_sides():
     rng = np.random.default_rng(5)
     p, n = rng.integers(0, 4, 12).astype(float), rng.integers(0, 4, 18).astype(float)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from made import blobs
 from unteach.data import DataSet
 from unteach.references import Cache, Halves
 from unteach.references.units import units_in
+from unteach.verbs.company import clusters_of
 
 
 def with_a_twin(groups: bool = False) -> DataSet:
@@ -55,3 +58,11 @@ def test_the_search_is_kept_and_made_again_when_damaged(
     second = units_in(data, cache)
     assert searched == ([40] if damage else [])
     assert np.array_equal(first, second) is not damage
+
+
+def test_intervals_get_the_clusters_of_what_is_judged(tmp_path: Path) -> None:
+    company: Any = SimpleNamespace(data=with_a_twin(), cache=Cache(tmp_path))
+    found = clusters_of(company, np.array(["5", "2", "t0"]))
+    assert found is not None
+    assert found[1] == found[2] != found[0]
+    assert clusters_of(company, np.array(["5", "2", "t1"])) is None, "all of these are alone"

@@ -26,7 +26,7 @@ def accuracy(correct: np.ndarray, rows: np.ndarray, pool: Pools, *, seed: int) -
         low, high = whole.interval(least=0.0)
     else:
         low, high = statistics.clopper_pearson(float(values.sum()), n)
-        if groups is not None:
+        if groups is not None and not resample.mostly_alone(groups[0]):
             drawn = resample.percentile(resample.mean_draws(values, weights, groups[0], seed=seed))
             low, high = min(low, drawn[0]), max(high, drawn[1])
     return value, low, high

@@ -16,7 +16,7 @@ from unteach.audit.exposure import exposure, most_exposed
 from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.audit.games import Pools, pools
 from unteach.audit.membership import predictions
-from unteach.audit.resample import FEWEST_GROUPS
+from unteach.audit.resample import FEWEST_GROUPS, mostly_alone
 from unteach.audit.roles import Roles, check
 from unteach.audit.standing import chance, standing_out
 from unteach.types import Refusal, Signals
@@ -167,6 +167,8 @@ def _doubts(pool: Pools, references: int, classes: tuple[str, ...]) -> list[str]
         doubts.append("One retrained reference shows no spread between trainings: intervals cover the examples only.")
     if pool.groups is not None:
         mine, unseen = set(pool.groups[pool.forget].tolist()), set(pool.groups[pool.unseen].tolist())
+        if mostly_alone(pool.groups):  # near-duplicates; where they lie is told with the split
+            return [*doubts, "Intervals draw near-duplicates together, not single examples."]
         doubts.append("Intervals draw whole groups, not single examples.")
         if len(mine) < FEWEST_GROUPS:
             doubts.append(

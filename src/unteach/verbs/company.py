@@ -12,7 +12,9 @@ from unteach.checkpoint import Checkpoint, load, new_network
 from unteach.engine import Engine
 from unteach.logit_store import LogitStore, select
 from unteach.models import MODELS
+from unteach.references.pool import ids_of
 from unteach.references.tiers import Company
+from unteach.references.units import units_in
 from unteach.types import Examples, Refusal, Signals, Split
 
 if TYPE_CHECKING:
@@ -35,6 +37,14 @@ def references_of(company: Company, ids: np.ndarray) -> Signals | None:
         return None
     store = _store(company)
     return select(store.signals(keys), store.positions(ids))
+
+
+def clusters_of(company: Company, ids: np.ndarray) -> np.ndarray | None:
+    """The near-duplicate cluster of each of these examples of the pool; None where all are alone."""
+    every = ids_of(company.data)
+    at = {name: number for number, name in enumerate(every.tolist())}
+    found = units_in(company.data, company.cache)[[at[name] for name in ids.tolist()]]
+    return found if len(np.unique(found)) < len(found) else None
 
 
 def measures_of(company: Company, parts: dict[str, Examples], seed: int) -> Measured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from unteach.models import MODELS, Blueprint
 from unteach.references.tiers import Company
 from unteach.store import digest_of, read_json, save_tensors, write_json
 from unteach.types import Examples, Signals, Split
-from unteach.verbs.company import measures_of, pressed, references_of
+from unteach.verbs.company import clusters_of, measures_of, pressed, references_of
 from unteach.verbs.depth import method_of
 from unteach.verbs.split_manifest import write_split
 
@@ -80,6 +80,8 @@ def evaluate(
     retain = _sample(parts.retain, retain_sample, seed)
     judged = [part for part in (retain, parts.forget, data.test) if part is not None]
     signals, roles = _signals(cast, judged, parts.forget, engine)
+    if company and signals.groups is None:
+        signals = replace(signals, groups=clusters_of(company, np.concatenate([part.ids for part in judged])))
     masks = _masks([len(retain) if retain else 0, len(parts.forget), len(data.test)])
     names = np.concatenate([part.ids for part in judged])
     known = references_of(company, names) if company else None
