@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
-    {"types", "precision", "runtime", "events", "wrong_labels", "knobs"},
+    {"types", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode"},
     {"spectral"},
     {"models", "data", "attacks", "store", "engine", "schedule", "sensitivity"},
     {"checkpoint", "resume", "guard", "logit_store", "user_code", "loaders"},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
 
 from unteach.engine import Engine, pixels
+from unteach.eval_mode import evaluating
 from unteach.models.masks import masks_of
 from unteach.types import Examples, MultiLabel, Refusal, Task
 
@@ -163,18 +163,6 @@ def at_once(model: torch.nn.Module, width: int = 4) -> int:
     """How many examples' gradients, ``width`` bytes a value, may be in memory together; at least 1, at most ``BATCH``."""
     size = sum(weight.numel() for weight in trained_weights(model).values())
     return min(BATCH, max(1, MEMORY // (width * size)))
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Inside, the model is in eval mode; its training flags come back."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 def _of_mean(

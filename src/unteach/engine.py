@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from unteach.eval_mode import evaluating
 from unteach.events import Events
 from unteach.precision import autocast, has_fast_bf16
 from unteach.types import Refusal
@@ -157,17 +158,11 @@ class Engine:
         total = len(inputs)
         alone = total < self.world  # too few to go round: everyone does all
         mine = slice(0, total) if alone else self.share(total)
-        flags = [(module, module.training) for module in model.modules()]
-        model.eval()
         out = []
-        try:
-            with torch.no_grad(), autocast(self.device, self.bf16 and not exact):
-                for start in range(mine.start, mine.stop, batch):
-                    x = pixels(inputs[start : min(start + batch, mine.stop)].to(self.device))
-                    out.append(model(x).float())
-        finally:
-            for module, training in flags:
-                module.training = training
+        with evaluating(model), torch.no_grad(), autocast(self.device, self.bf16 and not exact):
+            for start in range(mine.start, mine.stop, batch):
+                x = pixels(inputs[start : min(start + batch, mine.stop)].to(self.device))
+                out.append(model(x).float())
         self.meter.forwards += mine.stop - mine.start
         local = torch.cat(out) if out else torch.zeros(0, 0, device=self.device)
         return (local if alone else self.gather(local, total)).cpu()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from unteach.engine import Engine, pixels
+from unteach.eval_mode import evaluating
 from unteach.models.masks import masks_of
 from unteach.types import Examples, Refusal
 
@@ -52,18 +53,13 @@ def _gradients(
 ) -> list[torch.Tensor]:
     """Gradients of the summed loss, on the CPU; of −loss they differ in sign only."""
     sums = [torch.zeros_like(weight) for weight in weights]
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         for rows in torch.arange(len(examples)).tensor_split(max(1, -(-len(examples) // BATCH))):
             inputs = pixels(examples.inputs[rows].to(engine.device))
             loss = examples.task.loss(model(inputs), examples.labels[rows].to(engine.device)).sum()
             for total, gradient in zip(sums, torch.autograd.grad(loss, weights, materialize_grads=True)):
                 total += gradient
             engine.meter.trained += len(rows)  # forward and backward by weights: what a training step costs
-    finally:
-        for module, training in flags:
-            module.training = training
     return [total.cpu() for total in sums]
 
 

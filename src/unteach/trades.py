@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from unteach.engine import unwrapped
+from unteach.eval_mode import evaluating
 from unteach.train import Batch
 from unteach.types import MultiClass, Refusal, Task
 
@@ -45,9 +46,7 @@ class Trades:
         return task.loss(logits, batch.labels, smoothing) + self.beta * apart
 
     def _worst(self, network: torch.nn.Module, inputs: torch.Tensor, task: Task) -> torch.Tensor:
-        flags = [(module, module.training) for module in network.modules()]
-        network.eval()
-        try:
+        with evaluating(network):
             with torch.no_grad():
                 clean = network(inputs)
             point = (inputs + 0.001 * torch.randn_like(inputs)).clamp(0, 1)
@@ -56,9 +55,6 @@ class Trades:
                 (slope,) = torch.autograd.grad(divergence(clean, network(point), task).sum(), point)
                 away = point.detach() + self.step * slope.sign() - inputs
                 point = (inputs + away.clamp(-self.epsilon, self.epsilon)).clamp(0, 1)
-        finally:
-            for module, training in flags:
-                module.training = training
         return point.detach()
 
 

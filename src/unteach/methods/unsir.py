@@ -13,6 +13,7 @@ import torch
 from unteach.data.augment import Augment
 from unteach.data.request import whole_classes
 from unteach.engine import Engine, unwrapped
+from unteach.eval_mode import evaluating
 from unteach.train import Batch, Loss, Sgd, Source, draw_seed, fit
 from unteach.types import Card, Choice, Examples, Range, Refusal, Split, Task
 
@@ -84,20 +85,15 @@ class BatchNoise:
 
     def __call__(self, network: torch.nn.Module, forgotten: torch.Tensor, engine: Engine) -> torch.Tensor:
         """Noise in the shape of these inputs, drawn from the global generator, which ``fit`` seeds and puts back."""
-        flags = [(module, module.training) for module in network.modules()]
-        network.eval()
-        with torch.no_grad():
-            answers = network(forgotten)
+        with evaluating(network):
+            with torch.no_grad():
+                answers = network(forgotten)
 
-        def loss(noise: torch.Tensor) -> torch.Tensor:
-            apart: torch.Tensor = network(noise) - answers
-            return -apart.float().square().mean(1)
+            def loss(noise: torch.Tensor) -> torch.Tensor:
+                apart: torch.Tensor = network(noise) - answers
+                return -apart.float().square().mean(1)
 
-        try:
             noise = descended(torch.randn_like(forgotten), loss, steps=self.steps, lr=self.lr)
-        finally:
-            for module, training in flags:
-                module.training = training
         engine.meter.forwards += len(forgotten)
         engine.meter.gradients += len(forgotten) * self.steps
         return noise.clamp(0, 1) if noise.ndim == 4 else noise
