@@ -165,10 +165,10 @@ class Shadows:
                 f"got {int(sizes.sum())} of {int(members.sum())}; ask for fewer or smaller requests"
             )
         cuts = [0, *_cuts(sizes, [self.size * (k + 1) for k in range(self.requests)])]
-        if (np.diff(cuts) < 1).any():
+        if (np.diff(cuts) < 1).any() or (np.diff(cuts) == len(names)).any():
             raise Refusal(
                 f"expected {self.requests} requests of whole units, got a unit of {int(sizes.max())} examples, more than fit "
-                f"into one of {self.size}; ask for larger requests"
+                f"into one of {self.size} beside others to keep; ask for other requests"
             )
         return [np.isin(units, order[low:high]) for low, high in pairwise(cuts)]
 
