@@ -104,6 +104,8 @@ SCENES = {
     "cifar-class": replace(CIFAR, request="class:3"),
 }
 UNSEEN = ("cifar-random-many", "cifar-class")  # scenes that no preset is made from
+# Left out unless named: its attacker's training and its sensitivities cost 1,563 epochs of digits-random-many, whatever the knobs.
+BEYOND = ("dau",)
 
 
 def run(name: str, methods: list[str], root: Path) -> None:
@@ -278,7 +280,11 @@ def main() -> None:
     if asked.what == "presets":
         presets()
         return
-    searched = [name for name, made in METHODS.items() if getattr(type(made()), "card").search]  # noqa: B009
+    searched = [
+        name
+        for name, made in METHODS.items()
+        if getattr(type(made()), "card").search and name not in BEYOND  # noqa: B009
+    ]
     for name in asked.scenes or SCENES:
         print(f"== {name}", flush=True)
         run(name, asked.methods.split(",") if asked.methods else searched, asked.root)

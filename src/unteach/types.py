@@ -93,6 +93,8 @@ class Examples:
     ``ids``: array of ``n`` different strings that stay with their example through every selection.
     ``groups``: array of ``n`` strings (person, household …) or None.
     ``classes``: the names of the classes, or of the labels of a multi-label task.
+    ``kinds``: array of ``n`` strings (subclass, site …) or None. Unlike a group, a kind is no unit of what was drawn: training
+    and test data both have examples of it, and no half of the data must keep it whole.
     """
 
     inputs: torch.Tensor
@@ -100,12 +102,12 @@ class Examples:
     ids: np.ndarray
     groups: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    kinds: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
         lengths = {"labels": len(self.labels), "ids": len(self.ids)}
-        if self.groups is not None:
-            lengths["groups"] = len(self.groups)
+        lengths |= {k: len(v) for k, v in {"groups": self.groups, "kinds": self.kinds}.items() if v is not None}
         for name, length in lengths.items():
             if length != n:
                 raise Refusal(f"expected one entry of {name} per input ({n}), got {length}; check the data")
@@ -123,8 +125,9 @@ class Examples:
         rows = np.asarray(index)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         at = torch.from_numpy(rows)
-        groups = None if self.groups is None else self.groups[rows]
-        return replace(self, inputs=self.inputs[at], labels=self.labels[at], ids=self.ids[rows], groups=groups)
+        groups, kinds = (None if names is None else names[rows] for names in (self.groups, self.kinds))
+        inputs, labels, ids = self.inputs[at], self.labels[at], self.ids[rows]
+        return replace(self, inputs=inputs, labels=labels, ids=ids, groups=groups, kinds=kinds)
 
     def relabel(self, labels: torch.Tensor) -> Examples:
         """The same inputs and ids under other labels."""

@@ -42,6 +42,7 @@ def audit(
     retain: np.ndarray,
     forget: np.ndarray,
     test: np.ndarray,
+    unseen: np.ndarray | None = None,
     ids: np.ndarray,
     classes: tuple[str, ...] = (),
     tolerance: Tolerance | None = None,
@@ -54,8 +55,8 @@ def audit(
     Scores every model that has a role, plays the games FT, FR and RT, measures accuracies, runs the controls,
     judges, lists the records most exposed, and reads where the images of wholly forgotten classes go (``classes``,
     which moves no verdict). ``retain``, ``forget``, ``test``: bool masks over the examples
-    of the signals that share none; ``retain`` may be empty when it is no longer held. ``ids``: one name per
-    example. ``thorough``: whether to add every measure that the signals allow (seconds to minutes).
+    of the signals that share none; ``retain`` may be empty when it is no longer held. ``unseen``: such a mask of the attacks'
+    non-members, where they are others than the test set, on which utility is measured. ``ids``: one name per example. ``thorough``: whether to add every measure that the signals allow (seconds to minutes).
     ``measures``: findings that were made elsewhere, such as behavioural tests. ``seed`` feeds the cluster
     bootstrap, used only when the signals have groups. Accuracies and AUCs are in 0–1, gaps in points. Missing roles
     are told in ``skipped``. Refuses half-precision or non-finite
@@ -64,12 +65,13 @@ def audit(
     margin = tolerance or Tolerance()
     if len(ids) != signals.logits.shape[2]:
         raise Refusal(f"expected one id per example ({signals.logits.shape[2]}), got {len(ids)}; pass the data's ids")
-    pool = pools(signals, retain=retain, forget=forget, test=test)
-    check(signals, roles, retain, forget, test)
+    pool = pools(signals, retain=retain, forget=forget, test=test, unseen=unseen)
+    others = test if unseen is None else unseen
+    check(signals, roles, retain, forget, test | others)
     parts = roles.indexes()
     alone = (roles.untrained,) if roles.untrained is not None else ()
     used = sorted({at for part in (*parts.values(), alone) for at in part})
-    readings = record.read(signals, used, test, by_class=bool(pool.forgotten_classes))
+    readings = record.read(signals, used, others, by_class=bool(pool.forgotten_classes))
     bounds = {
         "confidence": histograms.edges(readings.scores["confidence"][used], log=False),
         "loss": histograms.edges(-readings.scores["loss"][used], log=True),
@@ -157,11 +159,17 @@ def _skipped(
 def _doubts(pool: Pools, references: int, classes: tuple[str, ...]) -> list[str]:
     """What qualifies the numbers, in sentences."""
     doubts = []
+    what = "test" if pool.non_members is None else "unseen"
     if pool.forgotten_classes:
         names = ", ".join(classes[c] if c < len(classes) else str(c) for c in pool.forgotten_classes)
         doubts.append(
             f"Whole classes were forgotten ({names}): the FT game compares with the {len(pool.unseen):,} "
-            "test examples of those classes only, and test accuracy leaves them out."
+            f"{what} examples of those classes only, and test accuracy leaves them out."
+        )
+    if pool.non_members is not None:
+        doubts.append(
+            f"Accuracy is measured on the {len(pool.test):,} test examples; the non-members of every attack are "
+            f"{len(pool.unseen):,} other, unseen examples."
         )
     if references == 1:
         doubts.append("One retrained reference shows no spread between trainings: intervals cover the examples only.")

@@ -155,9 +155,9 @@ def _scrub(readings: list[Reading], signals: Signals, pool: Pools, seed: int) ->
 
 
 def _entropy(readings: list[Reading], pool: Pools) -> Finding | Skipped:
-    name, sides = "entropy attack: forgotten ones called members", (pool.retain, pool.test, pool.forget)
+    name, sides = "entropy attack: forgotten ones called members", (pool.retain, pool.others, pool.forget)
     if min(map(len, sides[:2])) < _FEWEST:
-        reason = f"it takes {_FEWEST} retain and test examples, got {len(pool.retain)} and {len(pool.test)}"
+        reason = f"it takes {_FEWEST} retain and test examples, got {len(pool.retain)} and {len(pool.others)}"
         return Skipped(name=name, family="membership", reason=reason)
     value, *target = (entropy_attack(*(one.entropy[rows] for rows in sides)) for one in readings)
     return Finding(

@@ -17,9 +17,10 @@ FALSE_POSITIVE_RATES = (0.01, 0.001)
 class Pools:
     """Which examples (positions) are compared with which.
 
-    ``unseen``: the non-members of the FT game; the whole test set, or, when whole classes were forgotten, the
-    test examples of those classes, since otherwise the attack only detects the class. ``test``: what utility
-    and the RT game are measured on; without the forgotten classes when whole classes were forgotten.
+    ``unseen``: the non-members of the FT game, all of them or, when whole classes were forgotten, those of these classes,
+    since otherwise the attack only detects the class. ``test``: what utility is measured on; without the forgotten classes
+    when whole classes were forgotten. ``non_members``: those of the RT game and of attacks that are fitted to members, without
+    the forgotten classes; None where the test set serves for all of these.
     """
 
     retain: np.ndarray
@@ -28,47 +29,58 @@ class Pools:
     unseen: np.ndarray
     forgotten_classes: tuple[int, ...]
     groups: np.ndarray | None
+    non_members: np.ndarray | None = None
+
+    @property
+    def others(self) -> np.ndarray:
+        """The non-members of the RT game and of attacks that are fitted to members."""
+        return self.test if self.non_members is None else self.non_members
 
     def sides(self, game: str) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the positive and the negative side of FT, FR or RT."""
         return {
             "FT": (self.forget, self.unseen),
             "FR": (self.retain, self.forget),
-            "RT": (self.retain, self.test),
+            "RT": (self.retain, self.others),
         }[game]
 
     def groups_of(self, *rows: np.ndarray) -> tuple[np.ndarray, ...] | None:
         return None if self.groups is None else tuple(self.groups[r] for r in rows)
 
 
-def pools(signals: Signals, *, retain: np.ndarray, forget: np.ndarray, test: np.ndarray) -> Pools:
-    """Checks three bool masks over the examples and finds out whether whole classes were forgotten.
+def pools(
+    signals: Signals, *, retain: np.ndarray, forget: np.ndarray, test: np.ndarray, unseen: np.ndarray | None = None
+) -> Pools:
+    """Checks bool masks over the examples and finds out whether whole classes were forgotten.
 
-    That is the case when no class of the forget set has a retained example.
+    That is the case when no class of the forget set has a retained example. ``unseen``: the non-members of all games, where
+    they are others than the test set.
     """
     n = signals.logits.shape[2]
-    for name, mask in {"retain": retain, "forget": forget, "test": test}.items():
+    masks = {"retain": retain, "forget": forget, "test": test} | ({} if unseen is None else {"unseen": unseen})
+    for name, mask in masks.items():
         if mask.shape != (n,) or mask.dtype != np.bool_:
             raise Refusal(f"expected the {name} mask to be {n} booleans, got {mask.dtype} of shape {mask.shape}; fix")
-    if (retain & forget).any() or (retain & test).any() or (forget & test).any():
-        raise Refusal("expected retain, forget and test to share no example, got an overlap; keep each in one set")
-    for name, mask in {"forget": forget, "test": test}.items():
-        if not mask.any():
+    if (np.sum(list(masks.values()), axis=0) > 1).any():
+        raise Refusal(f"expected {', '.join(masks)} to share no example, got an overlap; keep each in one set")
+    for name, mask in masks.items():
+        if name != "retain" and not mask.any():
             raise Refusal(f"expected a {name} set of at least one example, got none; name some ids")
-    rows = {"retain": np.flatnonzero(retain), "forget": np.flatnonzero(forget), "test": np.flatnonzero(test)}
     gone: tuple[int, ...] = ()
-    if signals.labels.ndim == 1 and len(rows["retain"]):
+    if signals.labels.ndim == 1 and retain.any():
         labels = set(signals.labels[forget].tolist())
         if labels.isdisjoint(signals.labels[retain].tolist()):
             gone = tuple(sorted(int(label) for label in labels))
-    inside = np.isin(signals.labels[rows["test"]], gone) if gone else np.zeros(len(rows["test"]), dtype=bool)
+    lost = np.isin(signals.labels, gone) if gone else np.zeros(n, dtype=bool)
+    others = test if unseen is None else unseen
     return Pools(
-        retain=rows["retain"],
-        forget=rows["forget"],
-        test=rows["test"][~inside],
-        unseen=rows["test"][inside] if gone else rows["test"],
+        retain=np.flatnonzero(retain),
+        forget=np.flatnonzero(forget),
+        test=np.flatnonzero(test & ~lost),
+        unseen=np.flatnonzero(others & lost if gone else others),
         forgotten_classes=gone,
         groups=signals.groups,
+        non_members=None if unseen is None else np.flatnonzero(unseen & ~lost),
     )
 
 

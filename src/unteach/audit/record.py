@@ -23,10 +23,10 @@ class Readings:
     correct: np.ndarray
 
 
-def read(signals: Signals, used: list[int], test: np.ndarray, by_class: bool) -> Readings:
-    """Scores the ``used`` models; the rows of the others stay zero. Only ``test`` (mask) counts as unseen."""
-    # Models without a role, and examples outside the three sets, must not move the two-sided score's centre.
-    judged = replace(signals, members=np.broadcast_to(~test, signals.members.shape))
+def read(signals: Signals, used: list[int], unseen: np.ndarray, by_class: bool) -> Readings:
+    """Scores the ``used`` models; the rows of the others stay zero. Only the mask ``unseen`` counts as such."""
+    # Models without a role, and examples outside these sets, must not move the two-sided score's centre.
+    judged = replace(signals, members=np.broadcast_to(~unseen, signals.members.shape))
     shape = (len(signals.models), signals.logits.shape[2])
     scores = {name: np.zeros(shape) for name in membership.MEMBERSHIP}
     correct = np.zeros(shape)

@@ -31,7 +31,7 @@ class SvcSuite:
     """UA, RA, TA, and the share of forget examples that a support vector machine takes for non-members, all in percent.
 
     1. UA = 100 − forget accuracy, RA and TA the retain and test accuracies.
-    2. As many retain (members) as test examples (non-members) are drawn. A machine (RBF kernel, C = 3, gamma = 1 / features)
+    2. As many retain (members) as test examples (non-members; unseen ones, where they are apart) are drawn. A machine (RBF kernel, C = 3, gamma = 1 / features)
        is fitted to their correctness, confidence, entropy, modified entropy, or all probabilities; MIA-efficacy is the share
        of forget examples that it calls non-members.
     3. Training privacy: the same fitted on half of them; mean of the accuracies on the other half's members and others.
@@ -78,12 +78,12 @@ class SvcSuite:
 
     def drawn(self, pool: Pools) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the members and of the non-members that a machine is fitted to."""
-        most = self.most or max(len(pool.retain), len(pool.test))
+        most = self.most or max(len(pool.retain), len(pool.others))
         if self.compat:
-            return pool.retain[: min(most, len(pool.test))], pool.test[:most]
+            return pool.retain[: min(most, len(pool.others))], pool.others[:most]
         rng = np.random.default_rng(self.seed)
-        count = min(most, len(pool.retain), len(pool.test))
-        member, other = (np.sort(rng.permutation(rows)[:count]) for rows in (pool.retain, pool.test))
+        count = min(most, len(pool.retain), len(pool.others))
+        member, other = (np.sort(rng.permutation(rows)[:count]) for rows in (pool.retain, pool.others))
         return member, other
 
     def _privacy(self, member: np.ndarray, other: np.ndarray) -> float:
@@ -130,7 +130,7 @@ def missing(signals: Signals, pool: Pools) -> str | None:
     """What the suite takes and does not have, as a clause, if anything."""
     if signals.labels.ndim != 1:
         return "every example has several labels"
-    least = min(len(pool.retain), len(pool.test))
+    least = min(len(pool.retain), len(pool.others))
     return f"one of the retain and test sets has only {least} of {_FEWEST} examples" if least < _FEWEST else None
 
 
@@ -153,7 +153,7 @@ def svc_findings(
         return [Skipped(name=name, family="membership", reason=why) for name in names]
     mine, *others = (suite(signals, at, pool) for at in (judged, *retrained))
     members, non_members = (len(rows) for rows in suite.drawn(pool))
-    fitted = f"Fitted to {members:,} of {len(pool.retain):,} members and {non_members:,} of {len(pool.test):,} others."
+    fitted = f"Fitted to {members:,} of {len(pool.retain):,} members and {non_members:,} of {len(pool.others):,} others."
     how = ("As in the published code: members in index order, wrong modified entropy.",) if suite.compat else ()
     rows = {"UA": pool.forget, "RA": pool.retain, "TA": pool.test}
     parts = {"UA": "forget", "RA": "retain", "TA": "test"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,48 @@ from unteach.types import Examples, Refusal
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """``train``: what models learn from. ``test``: unseen examples, for utility and as non-members of attacks.
+    """``train``: what models learn from. ``test``: examples that none learns from, for utility and as non-members of attacks.
 
-    ``augment``: the usual variation of training images; None where images should stay as they are.
+    ``augment``: the usual variation of training images; None where images should stay as they are. ``unseen``: the
+    non-members of attacks, where they are to be others than the test set. ``requests``: ids to forget that belong to the data,
+    by name, such as a benchmark's own. ``notes``: sentences that users should read.
     """
 
     name: str
     train: Examples
     test: Examples
     augment: Augment | None = None
+    unseen: Examples | None = None
+    requests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the content of both parts: it changes with any pixel, label, id or class name."""
-        return hashlib.sha256(f"{self.train.fingerprint()} {self.test.fingerprint()}".encode()).hexdigest()
+        """SHA-256 over the content of all parts: it changes with any pixel, label, id or class name."""
+        parts = [part.fingerprint() for part in (self.train, self.test, self.unseen) if part is not None]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    @property
+    def non_members(self) -> Examples:
+        """What attacks tell forgotten examples from: the unseen ones, or the test set where there are none."""
+        return self.test if self.unseen is None else self.unseen
+
+    @cached_property
+    def outside(self) -> Examples:
+        """All that no model of the training set learns from: the test set, then the unseen examples."""
+        return self.test if self.unseen is None else chained(self.test, self.unseen)
+
+
+def chained(first: Examples, second: Examples) -> Examples:
+    """The first examples, then the second; groups only where both have some."""
+    both = first.groups is not None and second.groups is not None
+    return Examples(
+        torch.cat((first.inputs, second.inputs)),
+        torch.cat((first.labels, second.labels)),
+        np.concatenate((first.ids, second.ids)),
+        np.concatenate((np.asarray(first.groups), np.asarray(second.groups))) if both else None,
+        first.classes,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +86,7 @@ def checked(
     classes: tuple[str, ...] = (),
     ids: np.ndarray | None = None,
     groups: np.ndarray | None = None,
+    kinds: np.ndarray | None = None,
     prefix: str = "",
 ) -> Examples:
     """Examples from arrays, after the checks that every reader shares; ids default to row numbers after ``prefix``.
@@ -77,7 +107,11 @@ def checked(
             raise Refusal(
                 f"expected ids that fit on a line in {name}, got {bad[0]!r}; no line breaks, outer spaces, # in front"
             )
-    return Examples(x, y, names, None if groups is None else _names(name, "groups", groups, len(x)), classes)
+    units, sorts = (
+        None if given is None else _names(name, what, given, len(x))
+        for what, given in (("groups", groups), ("kinds", kinds))
+    )
+    return Examples(x, y, names, units, classes, sorts)
 
 
 def writable(name: str) -> bool:

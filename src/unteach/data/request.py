@@ -136,17 +136,23 @@ def _of_classes(text: str, train: Examples) -> np.ndarray:
 
 
 def _of_groups(text: str, train: Examples) -> np.ndarray:
-    if train.groups is None:
+    each = named(train)
+    if each is None:
         raise Refusal(
             f"expected data with groups for group:{text}, got data without; give ids, or data with a group each"
         )
-    names = sorted(set(train.groups.tolist()))
+    names = sorted(set(each.tolist()))
     wanted = _listed(text, names)
     if unknown := [name for name in wanted if name not in names]:
         raise Refusal(
             f"expected groups of the training set ({_choices(names)}), got {_few(unknown)}; choose among these"
         )
-    return np.flatnonzero(np.isin(train.groups, wanted))
+    return np.flatnonzero(np.isin(each, wanted))
+
+
+def named(examples: Examples) -> np.ndarray | None:
+    """What ``group:NAME`` can name, one an example: its group, or its kind (a subclass) in data without groups."""
+    return examples.kinds if examples.groups is None else examples.groups
 
 
 def _listed(text: str, names: Sequence[str]) -> list[str]:
@@ -231,15 +237,15 @@ def whole_classes(split: Split, who: str) -> Examples:
 
 
 def kind_of(split: Split) -> str:
-    """``class`` if no retained example has a class of the request, ``group`` if none is of its groups, else ``random``.
+    """``class`` if none that is retained has a class of the request, ``group`` if none is of its groups, else ``random``.
 
-    Requests in a file are told by this too. Several labels an example make no classes.
+    Kinds count where there are no groups. Requests in a file are told by this too. Several labels an example make no classes.
     """
     assert split.retain is not None
     one_class = not isinstance(split.task, MultiLabel)
     if one_class and not bool(torch.isin(split.retain.labels, split.forget.labels).any()):
         return "class"
-    mine, theirs = split.forget.groups, split.retain.groups
+    mine, theirs = named(split.forget), named(split.retain)
     if mine is not None and theirs is not None and not np.isin(theirs, mine).any():
         return "group"
     return "random"

@@ -40,6 +40,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "amun-forget-only": partial(Amun, use_retain=False),
     "amun-adv-only": partial(Amun, use_forget=False),
     "amun-salun": partial(Amun, saliency=0.5),
+    "amun-salun-forget-only": partial(Amun, saliency=0.5, use_retain=False),
     "aru": Aru,
     "dau": Dau,
     "trw": Trw,
@@ -50,10 +51,12 @@ METHODS: dict[str, Callable[..., Method]] = {
     "gradient-ascent": GradientAscent,
     "neggrad-plus": NegGradPlus,
     "random-label": RandomLabel,
+    "random-label-forget-only": partial(RandomLabel, use_retain=False),
     # Amnesiac unlearning (Graves et al., 2020, arXiv 2010.10981) as it is run in practice: its exact half subtracts the
     # updates of batches, which nobody records.
     "amnesiac": partial(RandomLabel, optim=Sgd(lr=0.01, epochs=3, schedule="constant")),
     "salun": SalUn,
+    "salun-forget-only": partial(SalUn, use_retain=False),
     "l1-sparse": L1Sparse,
     "scrub": Scrub,
     "scrub-r": partial(Scrub, rewind=True),

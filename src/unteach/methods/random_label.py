@@ -19,7 +19,8 @@ from unteach.wrong_labels import wrong_labels
 class RandomLabel:
     """Train on the retain set with true labels and on the forget set with wrong ones, drawn once, uniformly.
 
-    Of a multi-label example every label is flipped with probability one half, at least one of them.
+    Of a multi-label example every label is flipped with probability one half, at least one of them. Without retain data
+    (``use_retain=False``) it trains on the forget set alone.
     *Source:* Golatkar et al., Eternal sunshine of the spotless net, 2020, arXiv 1911.04933; RL of arXiv 2304.04934; amnesiac
     unlearning (Graves et al., 2020, arXiv 2010.10981) as it is run in practice.
     *Departs:* nowhere known.
@@ -27,6 +28,8 @@ class RandomLabel:
 
     optim: Sgd = field(default_factory=lambda: Sgd(lr=0.01, epochs=5))
     """Optimiser."""
+    use_retain: bool = True
+    """Whether the retained data are trained on; without them accuracy falls."""
     augment: Augment | None = None
     """How images vary."""
     card: ClassVar[Card] = Card(
@@ -41,13 +44,13 @@ class RandomLabel:
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"retain"})
+        return frozenset({"retain"} if self.use_retain else ())
 
     def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
-        assert split.retain is not None
         new = copy.deepcopy(model)
         wrong = split.forget.relabel(wrong_labels(split.forget.labels, split.task.classes, rng))
-        sources = [Source(split.retain, self.augment), Source(wrong, self.augment)]
+        kept = [Source(split.retain, self.augment)] if self.use_retain and split.retain is not None else []
+        sources = [*kept, Source(wrong, self.augment)]
         with engine.stage("random-label"):
             fit(new, sources, self.optim, seed=draw_seed(rng), engine=engine, label="random-label")
         return new

@@ -23,7 +23,7 @@ class SalUn:
     1. The mask: the ``share`` of all weights with the steepest forget loss in the original, ``saliency.saliency_mask``.
     2. Wrong labels for the forget set, uniform over the others; of a multi-label example each is flipped with probability
        one half, at least one of them.
-    3. Training on both sets shuffled together. Weights outside the mask have no gradient and stay the original's to the bit,
+    3. Training on both sets shuffled together; on the forget set alone without retain data (``use_retain=False``). Weights outside the mask have no gradient and stay the original's to the bit,
        unless ``optim.weight_decay``, which is 0 by default, shrinks them. Batch norm's running statistics are no weights.
 
     *Source:* Fan et al., SalUn, ICLR 2024, arXiv 2310.12508, section 4. *Departs:* its public code trains with a weight decay of
@@ -34,6 +34,8 @@ class SalUn:
     """Share of the weights that is trained, above 0 to 1: those that the forget loss depends on most."""
     optim: Sgd = field(default_factory=lambda: Sgd(lr=0.01, epochs=10, weight_decay=0.0))
     """Optimiser; weight decay would shrink the weights outside the mask too."""
+    use_retain: bool = True
+    """Whether the retained data are trained on; without them accuracy falls."""
     augment: Augment | None = None
     """How images vary; the mask is made from images as they are."""
     card: ClassVar[Card] = Card(
@@ -62,15 +64,15 @@ class SalUn:
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"retain"})
+        return frozenset({"retain"} if self.use_retain else ())
 
     def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
-        assert split.retain is not None
         new = engine.place(copy.deepcopy(model))
         wrong = split.forget.relabel(wrong_labels(split.forget.labels, split.task.classes, rng))
         with engine.stage("saliency mask"):
             mask = saliency_mask(new, split.forget, self.share, engine=engine)
-        sources = [Source(split.retain, self.augment), Source(wrong, self.augment)]
+        kept = [Source(split.retain, self.augment)] if self.use_retain and split.retain is not None else []
+        sources = [*kept, Source(wrong, self.augment)]
         with engine.stage("salun"), only(new, mask):
             fit(
                 new,

@@ -14,7 +14,7 @@ from unteach.data import DataSet
 from unteach.engine import Engine, pixels
 from unteach.models import WHITENING_SAMPLE, Blueprint
 from unteach.recipe import Recipe
-from unteach.references.pool import chosen, pack, unpack
+from unteach.references.pool import chosen, pack, size_of, unpack
 from unteach.store import digest_of, load_tensors
 from unteach.types import Refusal
 
@@ -23,7 +23,7 @@ from unteach.types import Refusal
 class TrainingJob:
     """Train a network from random weights on the training set without ``left_out`` and without ``validation``.
 
-    With ``kept`` it is trained on just these examples of the pool (training set, then test set), see ``pool.pack``: this is how
+    With ``kept`` it is trained on just these examples of the pool (training set, then all outside it), see ``pool.pack``: this is how
     an attacker's models are trained, on random halves of both. ``seed`` decides weights and order. The job is done when its
     file is there with the same key (settings, data, ids).
     """
@@ -53,9 +53,9 @@ class TrainingJob:
     def members(self, data: DataSet) -> np.ndarray:
         """Mask over the pool: what the model is trained on."""
         if self.kept:
-            return unpack(self.kept, len(data.train) + len(data.test))
+            return unpack(self.kept, size_of(data))
         gone = np.isin(data.train.ids, np.asarray((*self.left_out, *self.validation), dtype=data.train.ids.dtype))
-        return np.concatenate((~gone, np.zeros(len(data.test), dtype=bool)))
+        return np.concatenate((~gone, np.zeros(len(data.outside), dtype=bool)))
 
     def __call__(self, data: DataSet, path: Path, engine: Engine) -> Checkpoint:
         """Do the job, or find it done; an interrupted one goes on after its last whole epoch."""

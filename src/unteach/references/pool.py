@@ -1,4 +1,4 @@
-"""The pool: training set and test set as one list of examples, and memberships in it as packed bits."""
+"""The pool: training set and all examples outside it as one list, and memberships in it as packed bits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from unteach.data import DataSet
+from unteach.data.dataset import chained
 from unteach.types import Examples, Refusal
 
 
@@ -30,42 +31,40 @@ def unpack(text: str, count: int) -> np.ndarray:
 
 
 def chosen(data: DataSet, mask: np.ndarray) -> Examples:
-    """The examples of the pool that the mask marks, in the order of the pool: training set, then test set."""
+    """The examples of the pool that the mask marks, in the order of the pool: training, test, then unseen examples."""
     cut = len(data.train)
-    train, test = data.train.take(mask[:cut]), data.test.take(mask[cut:])
-    if not len(test):
-        return train
-    return Examples(
-        torch.cat((train.inputs, test.inputs)),
-        torch.cat((train.labels, test.labels)),
-        np.concatenate((train.ids, test.ids)),
-        _joined(train.groups, test.groups),
-        train.classes,
-    )
+    train = data.train.take(mask[:cut])
+    return chained(train, data.outside.take(mask[cut:])) if mask[cut:].any() else train
+
+
+def size_of(data: DataSet) -> int:
+    """How many examples the pool has."""
+    return len(data.train) + len(data.outside)
 
 
 def ids_of(data: DataSet) -> np.ndarray:
     """Names of the pool's examples.
 
-    Raises: Refusal when training and test set share some.
+    Raises: Refusal when training, test and unseen examples share some.
     """
-    if shared := np.intersect1d(data.train.ids, data.test.ids).tolist():
-        raise Refusal(
-            f"expected training and test set of {data.name} to share no id, got {len(shared)} in both "
-            f"(such as {shared[0]!r}); give every example a name of its own"
-        )
-    return np.concatenate((data.train.ids, data.test.ids))
+    for one, two, parts in (
+        (data.train, data.outside, "training and test set"),
+        (data.test, data.unseen, "test and unseen set"),
+    ):
+        if two is not None and (shared := np.intersect1d(one.ids, two.ids).tolist()):
+            raise Refusal(
+                f"expected {parts} of {data.name} to share no id, got {len(shared)} in both "
+                f"(such as {shared[0]!r}); give every example a name of its own"
+            )
+    return np.concatenate((data.train.ids, data.outside.ids))
 
 
 def labels_of(data: DataSet) -> np.ndarray:
     """Labels of the pool's examples."""
-    return torch.cat((data.train.labels, data.test.labels)).numpy()
+    return torch.cat((data.train.labels, data.outside.labels)).numpy()
 
 
 def groups_of(data: DataSet) -> np.ndarray | None:
     """Groups of the pool's examples (person, household …); None where the data have none."""
-    return _joined(data.train.groups, data.test.groups)
-
-
-def _joined(train: np.ndarray | None, test: np.ndarray | None) -> np.ndarray | None:
-    return None if train is None or test is None else np.concatenate((train, test))
+    train, outside = data.train.groups, data.outside.groups
+    return None if train is None or outside is None else np.concatenate((train, outside))

@@ -9,7 +9,7 @@ from unteach.data import DataSet
 from unteach.data.duplicates import twins
 from unteach.references.cache import Cache
 from unteach.references.plan import units_of
-from unteach.references.pool import groups_of
+from unteach.references.pool import groups_of, size_of
 from unteach.store import load_tensors, save_tensors
 from unteach.types import Refusal
 
@@ -20,8 +20,7 @@ def units_in(data: DataSet, cache: Cache) -> np.ndarray:
     A reference that saw the twin of an example has seen the example: on the other side of a half it would be no OUT model.
     The search for near-duplicates is kept in the cache.
     """
-    count = len(data.train) + len(data.test)
-    return units_of(count, groups_of(data), _clusters(data, cache))
+    return units_of(size_of(data), groups_of(data), _clusters(data, cache))
 
 
 def _clusters(data: DataSet, cache: Cache) -> np.ndarray:
@@ -29,10 +28,10 @@ def _clusters(data: DataSet, cache: Cache) -> np.ndarray:
     if path.is_file():
         try:
             kept = load_tensors(path)[0].get("clusters", torch.zeros(0))
-            if len(kept) == len(data.train) + len(data.test):
+            if len(kept) == size_of(data):
                 return np.asarray(kept.numpy())
         except Refusal:
             pass  # damaged: the search tells the same again
-    found = twins(torch.cat((data.train.inputs, data.test.inputs)) if len(data.test) else data.train.inputs)
+    found = twins(torch.cat((data.train.inputs, data.outside.inputs)) if len(data.outside) else data.train.inputs)
     save_tensors(path, {"clusters": torch.from_numpy(found)}, {})
     return found

@@ -18,7 +18,7 @@ from unteach.engine import Engine
 from unteach.logit_store import LogitStore
 from unteach.references.cache import Record, digest_of_array, weights_of
 from unteach.references.manifest import Manifest, read
-from unteach.references.pool import groups_of, ids_of, labels_of, unpack
+from unteach.references.pool import groups_of, ids_of, labels_of, size_of, unpack
 from unteach.references.unlearning import UnlearningJob
 from unteach.types import Refusal
 
@@ -140,7 +140,7 @@ class Bench:
         return replace(record, scoring=seconds, logits={**record.logits, str(self.manifest.views): product})
 
     def _forgotten(self, number: int) -> np.ndarray:
-        job, count = self.manifest.jobs[number], len(self.data.train) + len(self.data.test)
+        job, count = self.manifest.jobs[number], size_of(self.data)
         return unpack(job.forgotten, count) if isinstance(job, UnlearningJob) else np.zeros(count, dtype=bool)
 
 
@@ -149,7 +149,7 @@ def score(model: torch.nn.Module, data: DataSet, views: int, engine: Engine) -> 
     placed = engine.place(model)
     kinds = []
     for view in range(views):
-        parts = [part.inputs.flip(-1) if view else part.inputs for part in (data.train, data.test)]
+        parts = [part.inputs.flip(-1) if view else part.inputs for part in (data.train, data.outside)]
         kinds.append(torch.cat([engine.logits(placed, part) for part in parts]))
     return torch.stack(kinds).numpy()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from unteach.data.request import kind_of
+from unteach.data.request import kind_of, named
 from unteach.types import Examples, MultiLabel, Refusal, Split
 
 
@@ -29,9 +29,10 @@ def proxy_request(split: Split, seed: int) -> Split:
     if kind == "class":
         drawn = _nearest_in_size(split.forget.labels.numpy(), split.retain.labels.numpy(), rng, "classes")
     elif kind == "group":
-        assert split.forget.groups is not None
-        assert split.retain.groups is not None
-        drawn = _nearest_in_size(split.forget.groups, split.retain.groups, rng, "groups")
+        mine, theirs = named(split.forget), named(split.retain)
+        assert mine is not None
+        assert theirs is not None
+        drawn = _nearest_in_size(mine, theirs, rng, "groups")
     else:
         drawn = _same_mix(split, rng)
     return Split(
@@ -79,11 +80,15 @@ def _same_mix(split: Split, rng: np.random.Generator) -> np.ndarray:
 
 
 def _joined(one: Examples, other: Examples) -> Examples:
-    groups = None if one.groups is None or other.groups is None else np.concatenate((one.groups, other.groups))
+    groups, kinds = (
+        None if mine is None or theirs is None else np.concatenate((mine, theirs))
+        for mine, theirs in ((one.groups, other.groups), (one.kinds, other.kinds))
+    )
     return replace(
         one,
         inputs=torch.cat((one.inputs, other.inputs)),
         labels=torch.cat((one.labels, other.labels)),
         ids=np.concatenate((one.ids, other.ids)),
         groups=groups,
+        kinds=kinds,
     )

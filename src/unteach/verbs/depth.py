@@ -17,6 +17,7 @@ from unteach.references.cache import Cache
 from unteach.references.executors import Local, Ray, Shard, Slurm
 from unteach.references.forecast import Forecast, forecast
 from unteach.references.manifest import DataSpec
+from unteach.references.pool import size_of
 from unteach.references.stages import run
 from unteach.references.tiers import TIERS, Company, tier_named
 from unteach.references.unlearning import restored_method
@@ -56,7 +57,7 @@ class Depth:
         """The models of the tier, planned; nothing is trained yet."""
         blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
         assert isinstance(blueprint, Blueprint)
-        pool = np.zeros(len(data.train) + len(data.test), dtype=bool)
+        pool = np.zeros(size_of(data), dtype=bool)
         trained, forget = pool.copy(), pool
         forget[data.train.positions(parts.forget.ids)] = True
         trained[: len(data.train)] = True

@@ -78,12 +78,13 @@ def evaluate(
     from unteach.verbs.terminal import results_table
 
     retain = _sample(parts.retain, retain_sample, seed)
-    judged = [part for part in (retain, parts.forget, data.test) if part is not None]
-    signals, roles = _signals(cast, judged, parts.forget, engine)
+    given = {"retain": retain, "forget": parts.forget, "test": data.test, "unseen": data.unseen}
+    judged = {name: part for name, part in given.items() if part is not None}
+    signals, roles = _signals(cast, judged, engine)
+    names = np.concatenate([part.ids for part in judged.values()])
     if company and signals.groups is None:
-        signals = replace(signals, groups=clusters_of(company, np.concatenate([part.ids for part in judged])))
-    masks = _masks([len(retain) if retain else 0, len(parts.forget), len(data.test)])
-    names = np.concatenate([part.ids for part in judged])
+        signals = replace(signals, groups=clusters_of(company, names))
+    owner = np.repeat(list(judged), [len(part) for part in judged.values()])
     known = references_of(company, names) if company else None
     measures: list[Any] = []
     if company:
@@ -93,9 +94,10 @@ def evaluate(
     findings = audit(
         joined(signals, known) if known else signals,
         roles=roles,
-        retain=masks[0],
-        forget=masks[1],
-        test=masks[2],
+        retain=owner == "retain",
+        forget=owner == "forget",
+        test=owner == "test",
+        unseen=owner == "unseen" if data.unseen is not None else None,
         ids=names,
         classes=data.train.classes,
         tolerance=tolerance,
@@ -104,8 +106,9 @@ def evaluate(
         seed=seed,
     )
     if company and engine.rank == 0:
-        digest, doubts = write_split(folder / "split.csv", parts, data.test)
+        digest, doubts = write_split(folder / "split.csv", parts, data)
         findings |= {"tier": company.words(), "doubts": [*findings["doubts"], *doubts], "split": digest}
+    findings["doubts"] = [*findings["doubts"], *data.notes]
     findings |= _story(data, parts, cast, spec, seed, signals)
     findings |= _said(cast, findings["verdict"])
     if engine.rank > 0:
@@ -137,13 +140,14 @@ def _sample(retain: Examples | None, size: int, seed: int) -> Examples | None:
     return retain.take(torch.randperm(len(retain), generator=rng)[:size].sort().values)
 
 
-def _signals(cast: Cast, judged: list[Examples], forget: Examples, engine: Engine) -> tuple[Signals, Roles]:
+def _signals(cast: Cast, named: dict[str, Examples], engine: Engine) -> tuple[Signals, Roles]:
+    judged, forget = list(named.values()), named["forget"]
     logits: list[np.ndarray] = []
     members: list[np.ndarray] = []
     names: list[str] = []
     at: dict[str, list[int]] = {}
     ids = np.concatenate([part.ids for part in judged])
-    in_training = np.concatenate([np.full(len(part), not _is_test(part, judged)) for part in judged])
+    in_training = np.concatenate([np.full(len(part), name in ("retain", "forget")) for name, part in named.items()])
     total = sum(len(models) for models in cast.members().values())
     for role, models in cast.members().items():
         for checkpoint in models:
@@ -184,15 +188,6 @@ def _scored(checkpoint: Checkpoint, part: Examples, engine: Engine) -> torch.Ten
     return checkpoint.scored[key]
 
 
-def _is_test(part: Examples, judged: list[Examples]) -> bool:
-    return part is judged[-1]
-
-
-def _masks(sizes: list[int]) -> list[np.ndarray]:
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    return [owner == number for number in range(len(sizes))]
-
-
 def _story(data: DataSet, parts: Split, cast: Cast, spec: str, seed: int, signals: Signals) -> dict[str, Any]:
     """What surrounds the judged numbers: the request, the method, the bill, and what all of it was made with."""
     made = cast.unlearned.provenance
@@ -215,6 +210,7 @@ def _story(data: DataSet, parts: Split, cast: Cast, spec: str, seed: int, signal
             "forget": len(parts.forget),
             "retain": len(parts.retain) if parts.retain else 0,
             "test": len(data.test),
+            **({} if data.unseen is None else {"unseen": len(data.unseen)}),
             "ids_digest": digest_of(sorted(parts.forget.ids.tolist())),
             "ids_file": "forget.txt",
         },

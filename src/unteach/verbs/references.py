@@ -19,6 +19,7 @@ from unteach.references.executors import Local, Ray, Shard, Slurm
 from unteach.references.forecast import forecast
 from unteach.references.manifest import Job, Manifest, in_order, jobs_of
 from unteach.references.plan import Halves, Plan, Retrains, Shadows, Unlearned, Worlds
+from unteach.references.pool import size_of
 from unteach.references.stages import run
 from unteach.references.units import units_in
 from unteach.types import Method, Refusal
@@ -122,7 +123,7 @@ class References:
 
         Raises: Refusal when nothing was, or plans with a request have none.
         """
-        count, cut = len(data.train) + len(data.test), len(data.train)
+        count, cut = size_of(data), len(data.train)
         trained, forget = np.arange(count) < cut, np.zeros(count, dtype=bool)
         gone = original.provenance.trained_on.get("left_out", []) if original else []
         trained[:cut] &= ~np.isin(data.train.ids, np.asarray(gone, dtype=str))

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from unteach.data import DataSet
 from unteach.data.duplicates import collisions, twins
 from unteach.data.manifest import Manifest
 from unteach.store import write_text
-from unteach.types import Examples, Split
+from unteach.types import Split
 
 DOUBTS = {
     (
@@ -24,12 +25,25 @@ DOUBTS = {
         "test",
         "retain",
     ): "{n} test examples have near-duplicates among the retained ones, so they are not wholly unseen.",
+    (
+        "unseen",
+        "forget",
+    ): "{n} unseen examples have near-duplicates among the forgotten ones: they are no clean non-members.",
+    (
+        "unseen",
+        "retain",
+    ): "{n} unseen examples have near-duplicates among the retained ones: they are no clean non-members.",
+    (
+        "test",
+        "unseen",
+    ): "{n} test examples have near-duplicates among the unseen ones: utility and attacks share pictures.",
 }
 
 
-def write_split(path: Path, parts: Split, test: Examples) -> tuple[str, list[str]]:
+def write_split(path: Path, parts: Split, data: DataSet) -> tuple[str, list[str]]:
     """Write the manifest of this split, near-duplicates found among all its images; returns its digest and the doubts."""
-    named = {"retain": parts.retain, "forget": parts.forget, "test": test, "validation": parts.validation}
+    outside = {"test": data.test, "unseen": data.unseen, "validation": parts.validation}
+    named = {"retain": parts.retain, "forget": parts.forget, **outside}
     given = {name: part for name, part in named.items() if part is not None and len(part)}
     manifest = Manifest.of(given, clusters=twins(torch.cat([part.inputs for part in given.values()])))
     write_text(path, manifest.text)

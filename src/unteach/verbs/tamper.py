@@ -15,7 +15,7 @@ from unteach.methods import Amun
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob, UnlearningJob
-from unteach.references.pool import pack
+from unteach.references.pool import pack, size_of
 from unteach.references.unlearning import settled
 from unteach.store import write_json
 from unteach.stress.backdoor import Poison
@@ -69,7 +69,7 @@ class Tamper:
         clean = self.source.load()
         examples, touched = self.tampering(clean.train)
         kind = type(self.tampering).__name__.lower()
-        data = DataSet(name=f"{clean.name}, {kind}", train=examples, test=clean.test, augment=clean.augment)
+        data = replace(clean, name=f"{clean.name}, {kind}", train=examples)
         asked = requested(touched, self.found, seed=self.seed)
         jobs = self._jobs(data, touched)
         check_outputs(new_network(jobs["original"].blueprint, seed=0).eval(), data.train, f"the network {self.model}")
@@ -86,7 +86,7 @@ class Tamper:
                 "unlearned": Lineup(unlearned=unlearned.model, retrained=retrained, original=made["original"].model),
             }
             known = clean.train.take(clean.train.positions(asked))
-            measured = {name: self._measured(one, known, clean.test, engine) for name, one in models.items()}
+            measured = {name: self._measured(one, known, clean, engine) for name, one in models.items()}
             if engine.rank == 0:
                 counts = {"tampered": len(touched), "asked": len(asked), "training": len(data.train)}
                 write_json(
@@ -125,25 +125,25 @@ class Tamper:
         }
 
     def _unlearning(self, original: TrainingJob, data: DataSet, asked: np.ndarray) -> UnlearningJob:
-        mask = np.zeros(len(data.train) + len(data.test), dtype=bool)
+        mask = np.zeros(size_of(data), dtype=bool)
         mask[data.train.positions(asked)] = True
         method = settled(self.method, original.recipe)
         return UnlearningJob(parent=original, method=method, forgotten=pack(mask), seed=self.seed)
 
-    def _measured(self, models: Models, known: Examples, unseen: Examples, engine: Engine) -> Measured:
-        """The damage by the test that belongs to it, and the accuracy on clean unseen examples."""
+    def _measured(self, models: Models, known: Examples, clean: DataSet, engine: Engine) -> Measured:
+        """The damage by the test that belongs to it, and the accuracy on the clean test set."""
         from unteach.stress.lineup import Parts, finding, right, share_interval
 
-        rights = models.map(lambda model: right(model, unseen, engine))
+        rights = models.map(lambda model: right(model, clean.test, engine))
         utility = finding(
             rights.map(lambda one: float(one.mean())),
             name="accuracy",
             part="test",
-            interval=share_interval(rights.unlearned, unseen.groups, self.seed),
+            interval=share_interval(rights.unlearned, clean.test.groups, self.seed),
             control=False,
-            size=len(unseen),
+            size=len(clean.test),
         )
-        parts = Parts(forget=known, retain=None, unseen=unseen)
+        parts = Parts(forget=known, retain=None, unseen=clean.non_members)
         return [*self._test()(models, parts, seed=self.seed, engine=engine), utility]
 
     def _test(self) -> Stress:
