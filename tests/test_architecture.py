@@ -9,10 +9,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
-    {"types", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode"},
+    {"types", "precision", "processes", "runtime", "events", "wrong_labels", "knobs", "eval_mode"},
     {"spectral"},
-    {"models", "data", "attacks", "store", "engine", "schedule", "sensitivity"},
-    {"checkpoint", "resume", "guard", "logit_store", "user_code", "loaders"},
+    {"models", "data", "attacks", "store", "engine", "schedule", "sensitivity", "tracking"},
+    {"checkpoint", "feed", "resume", "guard", "logit_store", "user_code", "loaders"},
     {"train"},
     {"prune", "trades"},
     {"recipe"},
@@ -21,7 +21,7 @@ LEVELS = [
     {"plugins", "presets", "diagnosis"},
     {"api"},
     {"sequence", "references", "stress"},
-    {"tuning"},
+    {"tuning", "bench"},
     {"testing", "verbs", "settings_to_flags"},
     {"cli"},
 ]

@@ -52,8 +52,16 @@ def _run(arguments: list[str]) -> int:
         return 0
     if arguments[0] not in VERBS:
         raise Refusal(f"expected a verb ({', '.join(VERBS)}), got {arguments[0]!r}; see unteach --help")
-    run = parse(VERBS[arguments[0]], f"unteach {arguments[0]}", arguments[1:])
+    run = parse(VERBS[arguments[0]], f"unteach {arguments[0]}", _named_first(VERBS[arguments[0]], arguments[1:]))
     return int(run())
+
+
+def _named_first(verb: type, arguments: list[str]) -> list[str]:
+    """A word right after a verb that names what it is about (``first``) as a flag."""
+    name = getattr(verb, "first", "")
+    if name and arguments and not arguments[0].startswith("-"):
+        return [f"--{name}", *arguments]
+    return arguments
 
 
 def parse(verb: type, name: str, arguments: list[str]) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unteach.data import DataSet, load
+from unteach.data.subset import few
 from unteach.models import Blueprint
 from unteach.recipe import Recipe
 from unteach.references.cache import Cache
@@ -26,12 +27,13 @@ VERSION = 1  # raised when the same job comes to other bytes by intent: results 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Where the data come from, in the words of ``data.load``."""
+    """Where the data come from, in the words of ``data.load``; with ``count`` only so many training examples of them."""
 
     spec: str
     root: Path | None = None
     task: str | None = None
     test_share: float = 0.2
+    count: int = 0
 
     def load(self) -> DataSet:
         """The data, read from disk once a process."""
@@ -40,7 +42,7 @@ class DataSpec:
 
 @lru_cache(maxsize=1)
 def _loaded(spec: DataSpec) -> DataSet:
-    return load(spec.spec, root=spec.root, task=spec.task, test_share=spec.test_share)
+    return few(load(spec.spec, root=spec.root, task=spec.task, test_share=spec.test_share), spec.count)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -64,7 +64,8 @@ class UnlearningJob:
                 f"expected a request of some that the model was trained on, got {int(forgotten.sum())} examples, "
                 f"{int((forgotten & ~members).sum())} of them never seen; plan anew"
             )
-        parts = Split(forget=chosen(data, forgotten), retain=chosen(data, members & ~forgotten))
+        held = data.train.take(data.train.positions(self.parent.validation)) if self.parent.validation else None
+        parts = Split(forget=chosen(data, forgotten), retain=chosen(data, members & ~forgotten), validation=held)
         method, billed, start, units = self.method, len(engine.stages), time.perf_counter(), engine.meter.units
         if engine.scratch is not None and getattr(method, "stored", "") is None:
             method = replace(method, stored=engine.scratch / "stored.safetensors")  # type: ignore[type-var, misc]

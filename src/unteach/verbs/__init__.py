@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unteach.verbs.audit import AuditRun
+from unteach.verbs.bench import BenchRun
 from unteach.verbs.cache import CacheRun
 from unteach.verbs.demo import Demo
 from unteach.verbs.forget import Forget
@@ -20,6 +21,7 @@ VERBS = {
     "tune": Tune,
     "audit": AuditRun,
     "report": Report,
+    "bench": BenchRun,
     "references": References,
     "cache": CacheRun,
     "spectrum": Spectrum,
@@ -32,6 +34,7 @@ VERBS = {
 __all__ = [
     "VERBS",
     "AuditRun",
+    "BenchRun",
     "CacheRun",
     "ClipCheckpoint",
     "Demo",

@@ -22,6 +22,7 @@ class List:
     def __call__(self) -> int:
         from unteach.attacks import ATTACKS
         from unteach.audit import LIKELIHOOD, MEMBERSHIP
+        from unteach.bench.protocols import PROTOCOLS
         from unteach.data import DATA
         from unteach.methods import METHODS
         from unteach.models import MODELS
@@ -41,6 +42,9 @@ class List:
             "membership tests": {name: _first_line(made) for name, made in MEMBERSHIP.items()},
             "likelihood attacks": {name: _first_line(type(made)) for name, made in LIKELIHOOD.items()},
             "tests of behaviour": {name: _first_line(made) for name, made in STRESS.items()},
+            "protocols of bench": {
+                name: f"{next(iter(known.values())).title} ({', '.join(known)})" for name, known in PROTOCOLS.items()
+            },
             "tiers": {name: tier.words() for name, tier in TIERS.items()},
         }
         for title, rows in tables.items():
