@@ -20,8 +20,8 @@ from PIL import Image
 
 from unteach.data import DATA, Augment, DataSet, load
 from unteach.data import fashion as fashion_module
-from unteach.data.cifar import read_pickle
 from unteach.data.fashion import FILES, read_idx
+from unteach.data.pickles import read_pickle
 from unteach.types import Refusal
 
 RNG = np.random.default_rng(0)

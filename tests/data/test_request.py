@@ -56,6 +56,27 @@ def test_a_label_of_several_names_all_that_carry_it() -> None:
     assert forget_ids("class:dog,1", several(), 0) == [f"row {i}" for i in range(6)]
 
 
+def test_groups_without_groups_are_refused_and_kinds_stand_in() -> None:
+    alone = replace(data(), groups=None)
+    with pytest.raises(Refusal, match="data with groups for groups:1"):
+        forget_ids("groups:1", alone, 0)
+    assert forget_ids("groups:1", replace(alone, kinds=data().groups), 0) == forget_ids("groups:1", data(), 0)
+
+
+def test_every_group_is_drawn_about_as_often() -> None:
+    hits = [forget_ids("groups:1", data(), seed)[0] for seed in range(300)]
+    assert all(70 < hits.count(f"row {first}") < 130 for first in (0, 10, 20))
+
+
+def test_a_known_request_goes_by_its_name_in_the_order_of_the_data() -> None:
+    known = {"benchmark": ("row 7", "row 2"), "other": ("row 3",)}
+    assert forget_ids("benchmark", data(), 0, known=known) == ["row 2", "row 7"]
+    assert forget_ids("other", data(), 0, known=known) == ["row 3"]
+    assert forget_ids("benchmark", data(), 0, {"row 2"}, known) == ["row 7"]
+    with pytest.raises(Refusal, match="at least one id"):
+        forget_ids("other", data(), 0, {"row 3"}, known)
+
+
 @pytest.mark.parametrize(("spec", "count"), [("random:0.1", 3), ("random:7", 7), ("random:1", 1), ("random:.5", 15)])
 def test_draws_have_the_size_asked_for_and_follow_the_seed(spec: str, count: int) -> None:
     ids = forget_ids(spec, data(), 0)
@@ -112,6 +133,11 @@ def test_whole_numbers_in_json_are_ids(tmp_path: Path) -> None:
         ("class:cat,dog,1", "all 30"),
         ("group:dan", "ann, bob, cy"),
         ("group:ann,bob,cy", "all 30"),
+        ("groups:3", "1 to 2 of 3 groups"),
+        ("groups:0", "1 to 2 of 3 groups"),
+        ("groups:0.5", "groups:0.5"),
+        ("groups:bob", "groups:bob"),
+        ("benchmark", "benchmark's own request"),
         ("nowhere.txt", "no file here"),
         ("rando:0.1", "no file here"),
         ("", "no file here"),

@@ -12,6 +12,7 @@ from unteach.audit.likelihood import likelihood_games
 from unteach.audit.lira_exposure import FEWEST_MODELS, lira_exposure
 from unteach.audit.lower_bound import epsilon_lower_bound
 from unteach.audit.membership import Confidence
+from unteach.audit.nomus import nomus_findings
 from unteach.audit.proxies import rf_jsd_finding
 from unteach.audit.roles import Roles
 from unteach.audit.svc_suite import svc_findings
@@ -20,6 +21,7 @@ from unteach.types import Signals
 
 def battery(signals: Signals, roles: Roles, pool: Pools, correct: np.ndarray, *, seed: int) -> Measured:
     """Distances of the answers, fitted attacks, the SVC suite with its composites, likelihood attacks, a lower bound of ε.
+    MUFAC's scores where the non-members are others than the test set.
 
     The held-out retrained model counts among the retrained ones: each of them is judged by the others, or by the same attack.
     ``correct``: right answers, ``models × examples``. Empty without an unlearned model.
@@ -42,6 +44,8 @@ def battery(signals: Signals, roles: Roles, pool: Pools, correct: np.ndarray, *,
         found.append(Skipped(name="distances of answers", family="distance", reason="every example has several labels"))
     found += fitted_findings(signals, judged, clean, pool, seed=seed)
     found += svc_findings(signals, judged, clean, pool, original=roles.original)
+    if pool.non_members is not None:  # the roles of MUFAC and MUCAC
+        found += nomus_findings(signals, judged, clean, pool, correct)
     phi = np.stack([Confidence()(signals, at) for at in (judged, *clean)])
     found.append(epsilon_lower_bound(phi, pool.sides("FT"), groups=pool.groups, seed=seed))
     found.append(_exposed(phi, pool))

@@ -55,8 +55,9 @@ def audit(
     Scores every model that has a role, plays the games FT, FR and RT, measures accuracies, runs the controls,
     judges, lists the records most exposed, and reads where the images of wholly forgotten classes go (``classes``,
     which moves no verdict). ``retain``, ``forget``, ``test``: bool masks over the examples
-    of the signals that share none; ``retain`` may be empty when it is no longer held. ``unseen``: such a mask of the attacks'
-    non-members, where they are others than the test set, on which utility is measured. ``ids``: one name per example. ``thorough``: whether to add every measure that the signals allow (seconds to minutes).
+    of the signals that share none; ``retain`` may be empty when it is no longer held. ``unseen``: a fourth one, of the
+    attacks' non-members, where they are others than the test set, on which utility is measured. ``ids``: one name per
+    example. ``thorough``: whether to add every measure that the signals allow (seconds to minutes).
     ``measures``: findings that were made elsewhere, such as behavioural tests. ``seed`` feeds the cluster
     bootstrap, used only when the signals have groups. Accuracies and AUCs are in 0–1, gaps in points. Missing roles
     are told in ``skipped``. Refuses half-precision or non-finite

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from unteach.types import Refusal
+from unteach.audit.finding import Finding, Skipped
+from unteach.audit.games import Pools
+from unteach.audit.membership import Loss
+from unteach.types import Refusal, Signals
+
+FEWEST = 10
+SOURCE = "Choi and Na, 2023, arXiv 2311.02240"
 
 
 def forgetting_score(forget: np.ndarray, unseen: np.ndarray, *, balanced: bool = False) -> float:
@@ -21,7 +30,7 @@ def forgetting_score(forget: np.ndarray, unseen: np.ndarray, *, balanced: bool =
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
-    if min(len(forget), len(unseen)) < 10:
+    if min(len(forget), len(unseen)) < FEWEST:
         raise Refusal(
             f"expected at least 10 forget and 10 unseen losses, got {len(forget)} and {len(unseen)}; give more examples"
         )
@@ -43,3 +52,52 @@ def nomus(utility: float, forgetting: float) -> float:
     *Source:* Choi & Na, 2023, arXiv 2311.02240, with their λ = ½.
     """
     return (utility + 1 - 2 * forgetting) / 2
+
+
+def nomus_findings(
+    signals: Signals, judged: int, retrained: Sequence[int], pool: Pools, correct: np.ndarray
+) -> list[Finding | Skipped]:
+    """Both scores of the judged model and of every retrained one, for data whose non-members are not the test set.
+
+    Utility is the accuracy on the test set, the attack tells forget from unseen losses. ``correct``: right answers,
+    ``models × examples``. The doubts tell what a constant answer would get.
+    """
+    count = min(len(pool.forget), len(pool.unseen))
+    if count < FEWEST or not len(pool.test):
+        reason = f"it takes {FEWEST} examples a side, and test examples, got {count} and {len(pool.test)}"
+        return [Skipped(name="forgetting score, NoMUS", family="membership", reason=reason)]
+    models = (judged, *retrained)
+    losses = [-Loss()(signals, at) for at in models]
+    scores = [forgetting_score(each[pool.forget], each[pool.unseen]) for each in losses]
+    useful = [float(correct[at][pool.test].mean()) for at in models]
+    together = [nomus(u, f) for u, f in zip(useful, scores)]
+    constant = _constant(signals.labels[pool.test])
+    parts = f"Utility {useful[0]:.4f}, forgetting score {scores[0]:.4f}; a constant answer has up to {nomus(constant, 0.0):.4f}."
+    frame = Finding(
+        name="forgetting score",
+        family="membership",
+        part="FT",
+        value=scores[0],
+        retrained=tuple(scores[1:]),
+        size=len(pool.forget) + len(pool.unseen),
+        doubts=("Its ideal, 0, is not what retrained models score; a shift is all it sees.",),
+        source=SOURCE,
+    )
+    whole = replace(
+        frame,
+        name="NoMUS",
+        family="utility",
+        part="all",
+        value=together[0],
+        retrained=tuple(together[1:]),
+        doubts=(parts,),
+    )
+    return [frame, whole]
+
+
+def _constant(labels: np.ndarray) -> float:
+    """Accuracy of the best constant answer."""
+    if labels.ndim == 2:
+        share = labels.mean(0)
+        return float(np.maximum(share, 1 - share).mean())
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels))

@@ -31,9 +31,9 @@ class SvcSuite:
     """UA, RA, TA, and the share of forget examples that a support vector machine takes for non-members, all in percent.
 
     1. UA = 100 − forget accuracy, RA and TA the retain and test accuracies.
-    2. As many retain (members) as test examples (non-members; unseen ones, where they are apart) are drawn. A machine (RBF kernel, C = 3, gamma = 1 / features)
-       is fitted to their correctness, confidence, entropy, modified entropy, or all probabilities; MIA-efficacy is the share
-       of forget examples that it calls non-members.
+    2. As many retain (members) as test examples (non-members; unseen ones, where they are others) are drawn. A machine (RBF
+       kernel, C = 3, gamma = 1 / features) is fitted to their correctness, confidence, entropy, modified entropy, or all
+       probabilities; MIA-efficacy is the share of forget examples that it calls non-members.
     3. Training privacy: the same fitted on half of them; mean of the accuracies on the other half's members and others.
     4. The same share by a threshold a class (Song and Mittal) from the drawn examples.
 
@@ -153,7 +153,9 @@ def svc_findings(
         return [Skipped(name=name, family="membership", reason=why) for name in names]
     mine, *others = (suite(signals, at, pool) for at in (judged, *retrained))
     members, non_members = (len(rows) for rows in suite.drawn(pool))
-    fitted = f"Fitted to {members:,} of {len(pool.retain):,} members and {non_members:,} of {len(pool.others):,} others."
+    fitted = (
+        f"Fitted to {members:,} of {len(pool.retain):,} members and {non_members:,} of {len(pool.others):,} others."
+    )
     how = ("As in the published code: members in index order, wrong modified entropy.",) if suite.compat else ()
     rows = {"UA": pool.forget, "RA": pool.retain, "TA": pool.test}
     parts = {"UA": "forget", "RA": "retain", "TA": "test"}

@@ -93,30 +93,34 @@ class Resident:
         rows = torch.arange(self.height, device=device)[:, None] * self.padded_width
         self.still = (rows + torch.arange(self.width, device=device)).flatten()
 
-    def batch(self, index: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """The inputs at these positions as floats, pixels in 0–1, images in channels_last.
+    def batch(self, index: torch.Tensor, generator: torch.Generator, part: slice = slice(None)) -> torch.Tensor:
+        """The inputs at these positions as floats, pixels in 0–1, images in channels_last; of these the ``part`` is given.
 
-        ``generator`` lives on the CPU; everything that varies is drawn from it, and nothing where nothing does.
+        ``generator`` lives on the CPU; everything that varies is drawn from it, for all the positions, and nothing where
+        nothing does.
         """
+        if len(index) and not len(index[part]):  # all is drawn even so
+            return self.batch(index, generator, slice(1))[:0]
+        total, index = len(index), index[part]
         if not self.images:
             return self.pixels[index.to(self.pixels.device)].float()
         start = index * (self.padded_height * self.padded_width)
         crop = self.augment.crop
         if crop:
-            shift = torch.randint(0, 2 * crop + 1, (2, len(index)), generator=generator)
+            shift = torch.randint(0, 2 * crop + 1, (2, total), generator=generator)[:, part]
             start = start + shift[0] * self.padded_width + shift[1]
         where = start.to(self.pixels.device)[:, None] + self.still
         if self.augment.flip:
-            mirrored = torch.rand(len(index), generator=generator) < 0.5
+            mirrored = torch.rand(total, generator=generator)[part] < 0.5
             where = torch.where(mirrored.to(where.device)[:, None], self._mirror(where), where)
         out = self.pixels.index_select(0, where.flatten()).float()
         if self.scale != 1:
             out.mul_(1 / self.scale)
         images = out.view(len(index), self.height, self.width, -1).permute(0, 3, 1, 2)
-        vary = self.augment
+        vary, among = self.augment, (total, part)
         if vary.shear or vary.zoom:
-            images = warp(images, vary.shear, vary.zoom, generator)
-        return jitter(images, vary.brightness, vary.contrast, vary.saturation, generator)
+            images = warp(images, vary.shear, vary.zoom, generator, among)
+        return jitter(images, vary.brightness, vary.contrast, vary.saturation, generator, among)
 
     def _mirror(self, where: torch.Tensor) -> torch.Tensor:
         return where.view(-1, self.height, self.width).flip(2).flatten(1)

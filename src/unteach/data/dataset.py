@@ -51,14 +51,18 @@ class DataSet:
 
 
 def chained(first: Examples, second: Examples) -> Examples:
-    """The first examples, then the second; groups only where both have some."""
-    both = first.groups is not None and second.groups is not None
+    """The first examples, then the second; groups, or kinds, only where both have some."""
+    groups, kinds = (
+        None if one is None or other is None else np.concatenate((one, other))
+        for one, other in ((first.groups, second.groups), (first.kinds, second.kinds))
+    )
     return Examples(
         torch.cat((first.inputs, second.inputs)),
         torch.cat((first.labels, second.labels)),
         np.concatenate((first.ids, second.ids)),
-        np.concatenate((np.asarray(first.groups), np.asarray(second.groups))) if both else None,
+        groups,
         first.classes,
+        kinds,
     )
 
 

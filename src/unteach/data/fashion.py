@@ -1,13 +1,10 @@
-"""Fashion-MNIST: 60,000 + 10,000 grey images 28 × 28 of clothes, in gzipped IDX files."""
+"""Fashion-MNIST: 60,000 + 10,000 grey images 28 × 28 of clothes, in IDX files."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
-import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import numpy as np
 
 from unteach.data.augment import Augment
 from unteach.data.dataset import DataSet, Where, checked, paired
+from unteach.data.download import fetch
 from unteach.data.places import cache_folder, nowhere, places
 from unteach.types import Refusal
 
@@ -50,15 +48,15 @@ def fashion_mnist(where: Where) -> DataSet:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The unsigned bytes of a gzipped IDX file as an array of that many dimensions.
+    """The unsigned bytes of an IDX file, gzipped or not, as an array of that many dimensions.
 
     Raises: Refusal for a file that is cut short, too long, or of another kind.
     """
     try:
-        with gzip.open(path) as file:
-            data = file.read()
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError, zlib.error) as error:
-        raise Refusal(f"expected a gzipped IDX file at {path}, got: {error}; fetch it again") from error
+        raise Refusal(f"expected an IDX file at {path}, got: {error}; fetch it again") from error
     head = 4 + 4 * dimensions
     if len(data) < head or data[:4] != bytes((0, 0, 8, dimensions)):
         raise Refusal(
@@ -73,21 +71,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 
 def _download(cache: Path) -> Path:
-    from urllib.request import urlopen
-
-    cache.mkdir(parents=True, exist_ok=True)
     for name, md5 in FILES.items():
-        if (cache / name).is_file():
-            continue
-        try:
-            with urlopen(OFFICIAL + name, timeout=60) as answer:
-                data = answer.read()
-        except OSError as error:
-            raise Refusal(f"expected to fetch {OFFICIAL}{name}, got: {error}; fetch it by hand into {cache}") from error
-        if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
-            raise Refusal(f"expected {name} with MD5 {md5}, got other content from {OFFICIAL}; try again later")
-        handle, temporary = tempfile.mkstemp(dir=cache)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(cache / name)
+        if not (cache / name).is_file():
+            fetch(OFFICIAL + name, cache / name, f"md5:{md5}")
     return cache

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from unteach.data.places import whole_number
 from unteach.types import Refusal
 
 GREY = ("1", "L", "LA")
@@ -16,24 +18,53 @@ COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr")
 SHARE = 256  # images a thread takes at once: handing them over one by one costs as much as decoding
 
 
-def decode(data: bytes, name: object, colour: bool = False) -> np.ndarray:
-    """One encoded image as uint8 ``c × h × w``: grey ones with 1 channel unless ``colour``, all others with 3.
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What all images of a data set are brought to."""
+
+    colour: bool = False
+    """Whether grey images get three equal channels too, for data that have both kinds."""
+    size: int | None = None
+    """Pixels a side: the largest centred square, scaled to it (bicubic, antialiased). None: as they are, all of one size."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise Refusal(f"expected images of 1 pixel a side or more, got {self.size}; 32 or 64 are usual")
+
+
+AS_THEY_ARE = Look()
+LOOKS = ("colour", "size")
+
+
+def look_of(options: Mapping[str, str]) -> Look:
+    """The look that users ask for after a path: ``?colour=true&size=64``."""
+    colour = options.get("colour", "false")
+    if colour not in ("true", "false"):
+        raise Refusal(
+            f"expected true or false for the option colour, got {colour!r}; true gives every image 3 channels"
+        )
+    return Look(colour=colour == "true", size=whole_number("size", options.get("size")))
+
+
+def decode(data: bytes, name: object, look: Look = AS_THEY_ARE) -> np.ndarray:
+    """One encoded image as uint8 ``c × h × w``: grey ones with 1 channel unless ``look.colour``, all others with 3.
 
     Transparency and the camera's note of orientation are dropped. Raises: Refusal, naming the image, for bytes that are no
     whole image, and for more than 8 bits per channel.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    if data[:2] == b"P2":
+    if data[:2] == b"P2" and look == AS_THEY_ARE:
         return plain_pgm(data, name)
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode = image.mode
             if mode in (*GREY, *COLOUR):
-                grey = mode in GREY and not colour
+                grey = mode in GREY and not look.colour
                 plain = image.convert("RGBA") if mode == "P" and "transparency" in image.info else image
                 wanted = "L" if grey else "RGB"
-                array = np.asarray(plain if plain.mode == wanted else plain.convert(wanted))
+                whole = plain if plain.mode == wanted else plain.convert(wanted)
+                array = np.asarray(ImageOps.fit(whole, (look.size, look.size)) if look.size else whole)
                 return array[None] if grey else array.transpose(2, 0, 1)
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise Refusal(f"expected a whole image in {name}, got: {error}; mend or remove it") from error
@@ -60,31 +91,35 @@ def plain_pgm(data: bytes, name: object) -> np.ndarray:
     return pixels.reshape(1, height, width)
 
 
-def decode_all(data: Sequence[bytes], source: object, colour: bool = False) -> np.ndarray:
+def decode_all(data: Sequence[bytes], source: object, look: Look = AS_THEY_ARE) -> np.ndarray:
     """Encoded images of one size as uint8 ``n × c × h × w``, decoded in threads."""
-    names = [f"{source}, row {i}" for i in range(len(data))]
-    return stacked(_in_threads(lambda i: decode(data[i], names[i], colour), len(data)), names)
+    return _stacked(lambda i: decode(data[i], f"{source}, row {i}", look), lambda i: f"{source}, row {i}", len(data))
 
 
-def read_all(paths: Sequence[Path]) -> np.ndarray:
-    """Image files of one size and kind as uint8 ``n × c × h × w``."""
-    return stacked(_in_threads(lambda i: decode(paths[i].read_bytes(), paths[i]), len(paths)), paths)
+def read_all(paths: Sequence[Path], look: Look = AS_THEY_ARE) -> np.ndarray:
+    """Image files of one size and kind as uint8 ``n × c × h × w``, decoded in threads."""
+    return _stacked(lambda i: decode(paths[i].read_bytes(), paths[i], look), lambda i: paths[i], len(paths))
 
 
-def _in_threads(one: Callable[[int], np.ndarray], n: int) -> list[np.ndarray]:
-    def some(start: int) -> list[np.ndarray]:
-        return [one(i) for i in range(start, min(start + SHARE, n))]
+def _stacked(one: Callable[[int], np.ndarray], name: Callable[[int], object], n: int) -> np.ndarray:
+    """Images of one shape as one array, without a second copy of all; where they differ, two are named."""
+    if n == 0:
+        return np.zeros((0, 1, 1, 1), dtype=np.uint8)
+    first = one(0)
+    images = np.empty((n, *first.shape), dtype=np.uint8)
+    images[0] = first
+
+    def some(start: int) -> None:
+        for i in range(start, min(start + SHARE, n)):
+            image = one(i)
+            if image.shape != first.shape:
+                raise Refusal(
+                    f"expected images of one size and kind, got {first.shape} in {name(0)} and {image.shape} in {name(i)} "
+                    "(channels, height, width); bring them to one, where options can be given by ?size=64&colour=true"
+                )
+            images[i] = image
 
     with ThreadPoolExecutor() as pool:
-        return [image for images in pool.map(some, range(0, n, SHARE)) for image in images]
-
-
-def stacked(images: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
-    """Images of one shape as one array; where they differ, two are named."""
-    for image, name in zip(images, names):
-        if image.shape != images[0].shape:
-            raise Refusal(
-                f"expected images of one size and kind, got {images[0].shape} in {names[0]} and {image.shape} in {name} "
-                "(channels, height, width); bring them to one size first"
-            )
-    return np.stack(images) if len(images) else np.zeros((0, 1, 1, 1), dtype=np.uint8)
+        for _ in pool.map(some, range(1, n, SHARE)):
+            pass
+    return images

@@ -15,7 +15,7 @@ LABELS = ("labels", "y")
 
 
 def npz(where: Where) -> DataSet:
-    """A NumPy archive: inputs (or x), labels (or y); optional ids, groups, classes; test_… the same, or a hold-out.
+    """A NumPy archive: inputs (or x), labels (or y); optional ids, groups, kinds, classes; test_… the same, or a hold-out.
 
     Images are uint8 ``n × c × h × w`` (0–255), or ``n × h × w`` if grey; features are numbers ``n × k``.
     """
@@ -65,6 +65,6 @@ def _part(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, classes: tu
     inputs, labels = found
     if inputs.dtype == np.uint8 and inputs.ndim == 3:
         inputs = inputs[:, None]
-    extra = {name: arrays.get(prefix + name) for name in ("ids", "groups")}
+    extra = {name: arrays.get(prefix + name) for name in ("ids", "groups", "kinds")}
     source = f"{path} ({'test' if prefix else 'train'})"
     return checked(source, inputs, labels, classes=classes, prefix="test-" if prefix else "", **extra)

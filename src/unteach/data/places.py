@@ -1,10 +1,11 @@
-"""Finding a data set's files on this machine."""
+"""Finding a data set's files on this machine, and the words in which users say which."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qsl
 
 from unteach.types import Refusal
 
@@ -26,3 +27,42 @@ def nowhere(name: str, looked: Iterable[Path], advice: str) -> Refusal:
 def cache_folder(name: str) -> Path:
     """Where downloads are kept: $XDG_CACHE_HOME/unteach/NAME, by default in ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unteach" / name
+
+
+def with_options(argument: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """A path and what is said after it: ``images?label=fine_label&size=64`` has the options label and size.
+
+    Raises: Refusal for options that are not ``known``, come twice, or say nothing.
+    """
+    path, mark, rest = argument.partition("?")
+    if mark and not known:
+        raise Refusal(f"expected no options for {path}, got ?{rest}; leave them out")
+    try:
+        pairs = parse_qsl(rest, keep_blank_values=True, strict_parsing=bool(mark))
+    except ValueError as error:
+        raise Refusal(f"expected ?NAME=VALUE&… after {path}, got ?{rest}; known are {', '.join(known)}") from error
+    names = [name for name, _ in pairs]
+    for name, value in pairs:
+        if name not in known or not value or names.count(name) > 1:
+            raise Refusal(
+                f"expected each of the options {', '.join(known)} once, with a value, got {name}={value} in ?{rest}; mend it"
+            )
+    return path, dict(pairs)
+
+
+def whole_number(name: str, value: str | None) -> int | None:
+    """The number in an option, or None where the option is left out."""
+    if value is not None and not value.isdecimal():
+        raise Refusal(f"expected a whole number for the option {name}, got {value!r}; such as {name}=64")
+    return None if value is None else int(value)
+
+
+def inside(name: str, archive: Path) -> PurePosixPath:
+    """The name of an archive's member, once it is sure that it leads to no place outside.
+
+    Raises: Refusal for absolute names, ``..``, backslashes, drive letters and NUL.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or set(name) & set("\\:\0"):
+        raise Refusal(f"expected names inside {archive}, got {name!r}; this archive is not to be trusted")
+    return path

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +17,41 @@ import torch
 from unteach.data.dataset import writable
 from unteach.types import Examples, MultiLabel, Refusal, Split
 
-FORMS = "a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME"
+FORMS = (
+    "a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME, group:NAME, groups:COUNT or benchmark"
+)
+BENCHMARK = "benchmark"  # the name under which data sets keep the request of the paper they come from
 
 
-def forget_ids(spec: str, train: Examples, rng_seed: int, unseen: Collection[str] = ()) -> list[str]:
+def forget_ids(
+    spec: str,
+    train: Examples,
+    rng_seed: int,
+    unseen: Collection[str] = (),
+    known: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
     """The ids that a request names: in the order of a file, else in the order of the data.
 
     ``random:0.1`` draws that share, ``random:100`` that many, without repetition and always the same for one seed;
-    ``class:3``, ``class:NAME`` and ``group:NAME`` take several joined by commas. These are drawn from what is not ``unseen``:
-    what a model never saw or already forgot, it can't forget. Raises: Refusal for requests that name
-    nothing, everything, something unknown or something twice.
+    ``class:3``, ``class:NAME`` and ``group:NAME`` take several joined by commas; ``groups:5`` draws five whole groups, to
+    which ``groups:6`` adds one. ``known``: requests of the data set's own, by name. All these are drawn from what is not
+    ``unseen``: what a model never saw or already forgot, it can't forget. Raises: Refusal for requests that name nothing,
+    everything, something unknown or something twice.
     """
     kind, colon, rest = spec.partition(":")
-    if unseen and colon and kind in ("random", "class", "group"):
-        return forget_ids(spec, train.take(~np.isin(train.ids, np.asarray(sorted(unseen)))), rng_seed)
-    if colon and kind == "random":
+    known = known or {}
+    if unseen and (spec in known or (colon and kind in ("random", "class", "group", "groups"))):
+        left = train.take(~np.isin(train.ids, np.asarray(sorted(unseen))))
+        return forget_ids(spec, left, rng_seed, known=known)
+    if spec in known:
+        rows = np.flatnonzero(np.isin(train.ids, np.asarray(known[spec])))
+    elif spec == BENCHMARK:
+        raise Refusal(
+            "expected data with a benchmark's own request, such as mufac or mucac, got others; give a file of ids, or draw some"
+        )
+    elif colon and kind == "groups":
+        rows = _drawn_groups(rest, train, rng_seed)
+    elif colon and kind == "random":
         rows = _random(rest, len(train), rng_seed)
     elif colon and kind == "class":
         rows = _of_classes(rest, train)
@@ -150,9 +170,33 @@ def _of_groups(text: str, train: Examples) -> np.ndarray:
     return np.flatnonzero(np.isin(each, wanted))
 
 
+def _drawn_groups(text: str, train: Examples, seed: int) -> np.ndarray:
+    each = named(train)
+    if each is None:
+        raise Refusal(f"expected data with groups for groups:{text}, got data without; draw examples by random:COUNT")
+    names = np.unique(each)
+    if not text.isdecimal() or not 0 < int(text) < len(names):
+        raise Refusal(
+            f"expected groups:COUNT of 1 to {len(names) - 1} of {len(names)} groups, got groups:{text}; draw fewer or more"
+        )
+    return np.flatnonzero(np.isin(each, np.random.default_rng(seed).permutation(names)[: int(text)]))
+
+
 def named(examples: Examples) -> np.ndarray | None:
-    """What ``group:NAME`` can name, one an example: its group, or its kind (a subclass) in data without groups."""
+    """What ``group:NAME`` and ``groups:COUNT`` mean, one an example: its group, or its kind (a subclass) without groups."""
     return examples.kinds if examples.groups is None else examples.groups
+
+
+def alike(others: Examples, forget: Examples) -> np.ndarray:
+    """Mask over other examples: those of the forgotten kinds, so that an attack sees membership and not the kind.
+
+    All of them where the data have no kinds, or where no other example is of the forgotten ones.
+    *Source:* the matched comparison that a shifted forget set asks for; our own.
+    """
+    if others.kinds is None or forget.kinds is None:
+        return np.ones(len(others), dtype=bool)
+    found = np.isin(others.kinds, forget.kinds)
+    return found if found.any() else ~found
 
 
 def _listed(text: str, names: Sequence[str]) -> list[str]:

@@ -1,19 +1,23 @@
-"""Parquet tables: images as bytes or features as columns."""
+"""Tables, Parquet above all: images as bytes or features as columns."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unteach.data.dataset import DataSet, Where, checked, divided, paired
-from unteach.data.images import decode_all
+from unteach.data.images import LOOKS, decode_all, look_of
+from unteach.data.places import with_options
 from unteach.types import Examples, Refusal
 
-NOT_FEATURES = ("label", "id", "group")
+OPTIONS = ("image", "label", "id", "group", "kind", *LOOKS)
+# Names that columns have where none is asked for, and Hugging Face's type for them.
+USUAL = {"image": ("image", "img"), "label": ("label",), "id": ("id",), "group": ("group",), "kind": ()}
+TYPES = {"image": "Image", "label": "ClassLabel"}
 
 
 def read_table(paths: Sequence[Path]) -> Any:
@@ -21,34 +25,49 @@ def read_table(paths: Sequence[Path]) -> Any:
 
     Raises: Refusal for files that are no Parquet, or when pyarrow is not installed.
     """
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise Refusal(
-            "expected pyarrow for Parquet files, got no such package; do pip install 'unteach[data]'"
-        ) from error
+    arrow = import_arrow()
+    from pyarrow import parquet
+
     tables = []
     for path in paths:
         try:
             tables.append(parquet.ParquetFile(path).read())
         except (arrow.ArrowException, OSError) as error:
             raise Refusal(f"expected a Parquet file at {path}, got: {error}; it is cut or of another kind") from error
+    return stacked(tables, paths[0])
+
+
+def import_arrow() -> Any:
+    """pyarrow, which reads tables."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise Refusal("expected pyarrow to read tables, got no such package; do pip install 'unteach[data]'") from error
+    return pyarrow
+
+
+def stacked(tables: Sequence[Any], source: Path) -> Any:
+    """Tables of one layout as one."""
+    arrow = import_arrow()
     try:
         return arrow.concat_tables(tables)
     except arrow.ArrowException as error:
-        raise Refusal(
-            f"expected Parquet files of one layout beside {paths[0]}, got: {error}; make columns alike"
-        ) from error
+        raise Refusal(f"expected files of one layout beside {source}, got: {error}; make columns alike") from error
+
+
+def features(table: Any) -> dict[str, Any]:
+    """What Hugging Face keeps beside a table about each column, or nothing."""
+    try:
+        found = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {str(name): dict(feature) for name, feature in found.items() if isinstance(feature, dict)}
+    except (KeyError, TypeError, ValueError, AttributeError):  # other tables keep nothing there
+        return {}
 
 
 def class_names(table: Any, column: str) -> tuple[str, ...]:
     """The class names that Hugging Face keeps beside a table, or none."""
-    try:
-        told = json.loads((table.schema.metadata or {})[b"huggingface"])
-        return tuple(str(name) for name in told["info"]["features"][column]["names"])
-    except (KeyError, TypeError, ValueError):  # other tables keep nothing there
-        return ()
+    names = features(table).get(column, {}).get("names")
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
 
 def image_bytes(column: Any) -> list[bytes]:
@@ -68,38 +87,62 @@ def parquet(where: Where) -> DataSet:
     """A Parquet file, or a folder with train*.parquet and test*.parquet: column label, images or numbers, optional id, group.
 
     Images stand encoded (PNG, JPEG …) in a column image or img, as bytes or as Hugging Face's struct; without one, all other
-    columns are features. Labels are numbers, names, or lists of 0 and 1. Without a test part a fixed share is held out.
+    columns are features. Labels are numbers, names, or lists of 0 and 1. Other columns by name, and images of several sizes:
+    ``parquet:PATH?image=photo&label=fine_label&group=person&size=64&colour=true``. ``kind=breed`` names a column of subclasses,
+    of which test data have examples too. Without a test part a fixed share is held out.
     """
-    path = Path(where.argument)
-    name = f"parquet:{path}"
+    written, options = with_options(where.argument, OPTIONS)
+    path = Path(written)
+    name = f"parquet:{where.argument}"
     files = {part: sorted(path.glob(f"{part}*.parquet")) for part in ("train", "test", "val", "")}
     if path.is_file():
-        return divided(name, _examples([path], "", ()), where.test_share)
+        return divided(name, _of_files([path], options, "", ()), where.test_share)
     test = files["test"] or files["val"]
     if files["train"] and test:
-        train = _examples(files["train"], "", ())
-        return paired(name, train, _examples(test, "test-", train.classes))
+        train = _of_files(files["train"], options, "", ())
+        return paired(name, train, _of_files(test, options, "test-", train.classes))
     if not files[""]:
         raise Refusal(f"expected a Parquet file, or a folder with *.parquet, at {path}, got none; check the path")
-    return divided(name, _examples(files["train"] or files[""], "", ()), where.test_share)
+    return divided(name, _of_files(files["train"] or files[""], options, "", ()), where.test_share)
 
 
-def _examples(paths: Sequence[Path], prefix: str, classes: tuple[str, ...]) -> Examples:
-    table = read_table(paths)
-    columns = table.column_names
-    if "label" not in columns:
-        raise Refusal(f"expected a column label in {paths[0]}, got {', '.join(columns)}; rename it")
-    image = next((name for name in ("image", "img") if name in columns), None)
-    if image:
-        inputs = decode_all(image_bytes(table[image]), paths[0])
+def _of_files(paths: Sequence[Path], options: Mapping[str, str], prefix: str, classes: tuple[str, ...]) -> Examples:
+    return examples(read_table(paths), paths[0], options, prefix=prefix, classes=classes)
+
+
+def examples(
+    table: Any, source: Path, options: Mapping[str, str], *, prefix: str, classes: tuple[str, ...]
+) -> Examples:
+    """The examples in a table read from ``source``, its columns as OPTIONS say, or with their usual names or types.
+
+    ``prefix`` of row numbers as ids, where there is no column for them. ``classes``: those of the training set, if this is
+    another part.
+    """
+    role = {name: _column(table, source, name, options.get(name)) for name in USUAL}
+    label = role["label"]
+    if label is None:
+        raise Refusal(f"expected a column label in {source}, got {', '.join(table.column_names)}; name one by ?label=")
+    if role["image"]:
+        inputs = decode_all(image_bytes(table[role["image"]]), source, look_of(options))
     else:
-        inputs = _features(table, [name for name in columns if name not in NOT_FEATURES], paths[0])
-    labels, classes = _labels(table["label"].to_pylist(), classes or class_names(table, "label"), paths[0])
-    ids, groups = (
-        np.array([str(value) for value in table[name].to_pylist()]) if name in columns else None
-        for name in ("id", "group")
-    )
-    return checked(str(paths[0]), inputs, labels, classes=classes, ids=ids, groups=groups, prefix=prefix)
+        inputs = _features(table, [name for name in table.column_names if name not in role.values()], source)
+    labels, classes = numbered(table[label].to_pylist(), classes or class_names(table, label), source)
+    names = {
+        what: np.array([str(value) for value in table[column].to_pylist()])
+        for what, column in (("ids", role["id"]), ("groups", role["group"]), ("kinds", role["kind"]))
+        if column
+    }
+    return checked(str(source), inputs, labels, classes=classes, prefix=prefix, **names)
+
+
+def _column(table: Any, source: Path, what: str, asked: str | None) -> str | None:
+    """The column for this: the one asked for, or of a usual name, or the only one of its type."""
+    there = table.column_names
+    if asked is not None and asked not in there:
+        raise Refusal(f"expected the column {asked!r} in {source}, got {', '.join(there)}; name one of these")
+    typed = [name for name, feature in features(table).items() if what in TYPES and feature.get("_type") == TYPES[what]]
+    named = [name for name in USUAL[what] if name in there]
+    return asked or next(iter(named), typed[0] if len(typed) == 1 else None)
 
 
 def _features(table: Any, names: list[str], path: Path) -> np.ndarray:
@@ -114,7 +157,7 @@ def _features(table: Any, names: list[str], path: Path) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _labels(values: list[Any], classes: tuple[str, ...], path: Path) -> tuple[list[Any], tuple[str, ...]]:
+def numbered(values: list[Any], classes: tuple[str, ...], path: Path) -> tuple[list[Any], tuple[str, ...]]:
     """Class numbers as they are; names turned into numbers, in sorted order where the classes are not known."""
     if any(value is None for value in values):
         raise Refusal(

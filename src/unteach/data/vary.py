@@ -8,8 +8,13 @@ from unteach.types import Refusal
 
 LUMA = (0.299, 0.587, 0.114)
 
+Among = tuple[int, slice]
+"""Of how many images these are which: draws are made for all, so that processes that share them out vary them as one would."""
 
-def warp(images: torch.Tensor, shear: float, zoom: float, generator: torch.Generator) -> torch.Tensor:
+
+def warp(
+    images: torch.Tensor, shear: float, zoom: float, generator: torch.Generator, among: Among | None = None
+) -> torch.Tensor:
     """Every image slanted and scaled about its centre: one affine grid and one nearest lookup for the batch.
 
     ``images``: floats ``n × c × h × w``. ``shear``: degrees; an angle a is drawn uniformly in ± shear. ``zoom``: a scale s is
@@ -24,10 +29,10 @@ def warp(images: torch.Tensor, shear: float, zoom: float, generator: torch.Gener
     number, _, height, width = images.shape
     theta = torch.eye(2, 3).repeat(number, 1, 1)
     if shear:
-        angles = torch.deg2rad(_uniform(number, -shear, shear, generator))
+        angles = torch.deg2rad(_uniform(number, -shear, shear, generator, among))
         theta[:, 0, 1] = torch.tan(angles) * (height / width)  # the grid counts half heights and half widths
     if zoom:
-        theta /= _uniform(number, 1 - zoom, 1 + zoom, generator)[:, None, None]
+        theta /= _uniform(number, 1 - zoom, 1 + zoom, generator, among)[:, None, None]
     functional = torch.nn.functional
     grid = functional.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
     warped = functional.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
@@ -35,7 +40,12 @@ def warp(images: torch.Tensor, shear: float, zoom: float, generator: torch.Gener
 
 
 def jitter(
-    images: torch.Tensor, brightness: float, contrast: float, saturation: float, generator: torch.Generator
+    images: torch.Tensor,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    generator: torch.Generator,
+    among: Among | None = None,
 ) -> torch.Tensor:
     """Every image blended with black, then with its own mean grey, then with its grey version; cut to 0–1 after each.
 
@@ -50,12 +60,12 @@ def jitter(
     0.2989 for red, so that grey pixels would not quite stay).
     """
     if brightness:
-        images = _blend(images, torch.zeros((), device=images.device), _factors(images, brightness, generator))
+        images = _blend(images, torch.zeros((), device=images.device), _factors(images, brightness, generator, among))
     if contrast:
         mean = _grey(images).mean((1, 2, 3), keepdim=True)
-        images = _blend(images, mean, _factors(images, contrast, generator))
+        images = _blend(images, mean, _factors(images, contrast, generator, among))
     if saturation and images.shape[1] != 1:
-        images = _blend(images, _grey(images), _factors(images, saturation, generator))
+        images = _blend(images, _grey(images), _factors(images, saturation, generator, among))
     return images
 
 
@@ -63,8 +73,8 @@ def _blend(images: torch.Tensor, other: torch.Tensor, factors: torch.Tensor) -> 
     return images.mul_(factors).add_((1 - factors) * other).clamp_(0, 1)
 
 
-def _factors(images: torch.Tensor, setting: float, generator: torch.Generator) -> torch.Tensor:
-    drawn = _uniform(len(images), max(0.0, 1 - setting), 1 + setting, generator)
+def _factors(images: torch.Tensor, setting: float, generator: torch.Generator, among: Among | None) -> torch.Tensor:
+    drawn = _uniform(len(images), max(0.0, 1 - setting), 1 + setting, generator, among)
     return drawn.to(images.device)[:, None, None, None]
 
 
@@ -80,5 +90,6 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
     return (images * torch.tensor(LUMA, device=images.device)[:, None, None]).sum(1, keepdim=True)
 
 
-def _uniform(number: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
-    return low + (high - low) * torch.rand(number, generator=generator)
+def _uniform(number: int, low: float, high: float, generator: torch.Generator, among: Among | None) -> torch.Tensor:
+    total, part = among or (number, slice(None))
+    return (low + (high - low) * torch.rand(total, generator=generator))[part]

@@ -23,9 +23,9 @@ from unteach.types import Refusal
 class TrainingJob:
     """Train a network from random weights on the training set without ``left_out`` and without ``validation``.
 
-    With ``kept`` it is trained on just these examples of the pool (training set, then all outside it), see ``pool.pack``: this is how
-    an attacker's models are trained, on random halves of both. ``seed`` decides weights and order. The job is done when its
-    file is there with the same key (settings, data, ids).
+    With ``kept`` it is trained on just these examples of the pool (training set, then all outside it), see ``pool.pack``:
+    this is how an attacker's models are trained, on random halves of both. ``seed`` decides weights and order. The job is done
+    when its file is there with the same key (settings, data, ids).
     """
 
     blueprint: Blueprint

@@ -112,8 +112,8 @@ class Backdoor:
 
     def __call__(self, models: Models, parts: Parts, *, seed: int, engine: Engine) -> Measured:
         """Shares 0–1 of the unseen images, which are given clean."""
-        one_class_each(parts.unseen, "poison removal")
-        clean, target = parts.unseen, self.poison.target
+        one_class_each(parts.useful, "poison removal")
+        clean, target = parts.useful, self.poison.target
         stamped = replace(clean, inputs=self.poison.patch(clean.inputs))
         others = stamped.take(stamped.labels.numpy() != target)
         if not len(others):

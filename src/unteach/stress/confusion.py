@@ -71,7 +71,7 @@ class Confusion:
         one_class_each(parts.forget, "interclass confusion")
         return (
             *self._errors(models, "forget", parts.forget, seed, engine),
-            *self._errors(models, "test", parts.unseen, seed, engine),
+            *self._errors(models, "test", parts.useful, seed, engine),
         )
 
     def _errors(

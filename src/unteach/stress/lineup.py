@@ -68,12 +68,19 @@ else:
 class Parts:
     """The examples of a stress test, all as they were before anybody tampered with training data.
 
-    ``retain`` is None when it is no longer held. ``unseen``: the test set, which no model was trained on.
+    ``retain`` is None when it is no longer held. ``unseen``: what no model was trained on, to compare forgotten ones with.
+    ``test``: what utility is measured on, where these are others than the unseen ones.
     """
 
     forget: Examples
     retain: Examples | None
     unseen: Examples
+    test: Examples | None = None
+
+    @property
+    def useful(self) -> Examples:
+        """The examples that utility is measured on."""
+        return self.unseen if self.test is None else self.test
 
     @property
     def whole_classes(self) -> tuple[int, ...]:

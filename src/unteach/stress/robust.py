@@ -58,7 +58,7 @@ class Robust:
 
     def __call__(self, models: Models, parts: Parts, *, seed: int, engine: Engine) -> Measured:
         """Shares 0–1, and the bound in logits (L2) per unit of the pixels (L2)."""
-        forget, test = (sampled(part, self.sample, seed) for part in (parts.forget, parts.unseen))
+        forget, test = (sampled(part, self.sample, seed) for part in (parts.forget, parts.useful))
 
         def attack(model: torch.nn.Module, part: Examples) -> Examples:
             placed = engine.place(model)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import torch
 
+from unteach.data.dataset import chained
 from unteach.data.request import kind_of, named
-from unteach.types import Examples, MultiLabel, Refusal, Split
+from unteach.types import MultiLabel, Refusal, Split
 
 
 def proxy_request(split: Split, seed: int) -> Split:
@@ -37,7 +35,7 @@ def proxy_request(split: Split, seed: int) -> Split:
         drawn = _same_mix(split, rng)
     return Split(
         forget=split.retain.take(drawn),
-        retain=_joined(split.retain.take(~drawn), split.forget),
+        retain=chained(split.retain.take(~drawn), split.forget),
         validation=split.validation,
     )
 
@@ -77,18 +75,3 @@ def _same_mix(split: Split, rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros(len(order), dtype=bool)
     mask[first[: len(split.forget)]] = True
     return mask
-
-
-def _joined(one: Examples, other: Examples) -> Examples:
-    groups, kinds = (
-        None if mine is None or theirs is None else np.concatenate((mine, theirs))
-        for mine, theirs in ((one.groups, other.groups), (one.kinds, other.kinds))
-    )
-    return replace(
-        one,
-        inputs=torch.cat((one.inputs, other.inputs)),
-        labels=torch.cat((one.labels, other.labels)),
-        ids=np.concatenate((one.ids, other.ids)),
-        groups=groups,
-        kinds=kinds,
-    )

@@ -174,7 +174,8 @@ def pressed(
         retrained=tuple(one.model for one in retrained_of(company)),
         original=original.model if original else None,
     )
-    examples = Parts(forget=parts.forget, retain=parts.retain, unseen=company.data.non_members)
+    data = company.data
+    examples = Parts(forget=parts.forget, retain=parts.retain, unseen=data.non_members, test=data.test)
     found: list[Finding | Skipped] = [*_inside(models, parts, engine), _beside_random(company, models, parts, engine)]
     scratch, engine.scratch = engine.scratch, None  # states of such short trainings would cost more than they save
     for number, (name, kind) in enumerate(STRESS.items()):

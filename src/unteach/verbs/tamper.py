@@ -74,7 +74,7 @@ class Tamper:
         jobs = self._jobs(data, touched)
         check_outputs(new_network(jobs["original"].blueprint, seed=0).eval(), data.train, f"the network {self.model}")
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
-            folder = self.output.open(plain(self))
+            folder = self.output.open(plain(self), engine.events)
             made = {name: job(data, folder / f"{name}.safetensors", engine) for name, job in jobs.items()}
             job = self._unlearning(jobs["original"], data, asked)
             unlearned = job(data, folder / "unlearned.safetensors", engine, original=made["original"].path)
@@ -143,7 +143,7 @@ class Tamper:
             control=False,
             size=len(clean.test),
         )
-        parts = Parts(forget=known, retain=None, unseen=clean.non_members)
+        parts = Parts(forget=known, retain=None, unseen=clean.non_members, test=clean.test)
         return [*self._test()(models, parts, seed=self.seed, engine=engine), utility]
 
     def _test(self) -> Stress:

@@ -1,0 +1,57 @@
+"""The files in tar and zip archives: plain files with names that lead nowhere else, and archives that were not cut."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from unteach.data.places import inside
+from unteach.types import Refusal
+
+
+def files_in(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Names and contents of an archive's files, in its order.
+
+    Raises: Refusal for links and devices, names that lead outside, and archives that are damaged, cut, or of another kind.
+    """
+    try:
+        yield from _zipped(archive) if zipfile.is_zipfile(archive) else _tarred(archive)
+    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise Refusal(
+            f"expected a tar or zip file at {archive}, got: {error}; it is cut or damaged, fetch it again"
+        ) from error
+
+
+def _zipped(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with zipfile.ZipFile(archive) as opened:
+        for entry in opened.infolist():
+            name = inside(entry.filename, archive)
+            if not entry.is_dir():
+                yield name, opened.read(entry)
+
+
+def _tarred(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    _refuse_without_end(archive)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = inside(member.name, archive)
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise Refusal(f"expected plain files in {archive}, got {member.name}, a link or device; write it anew")
+            file = tar.extractfile(member)
+            assert file is not None
+            yield name, file.read()
+
+
+def _refuse_without_end(archive: Path) -> None:
+    """Python takes a tar file that was cut between two members for a whole one; compressed ones it does not."""
+    with archive.open("rb") as file:
+        plain = file.read(512)[257:262] == b"ustar"
+        if plain:
+            file.seek(-512, 2)
+        if plain and any(file.read()):
+            raise tarfile.ReadError("no end of the archive")
