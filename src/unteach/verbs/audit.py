@@ -12,6 +12,7 @@ from unteach.data import DataSet, forget_ids, split, write_ids
 from unteach.engine import Engine
 from unteach.recipe import Recipe
 from unteach.references.tiers import Company
+from unteach.tracking import finals
 from unteach.types import Refusal, Split
 from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth, method_of
@@ -41,7 +42,7 @@ class AuditRun:
     """Arguments for the network's factory, as JSON or YAML."""
     source: DataChoice = field(default_factory=DataChoice)
     ids: str = ""
-    """What was to be forgotten: a file of ids (forget.txt of the forget run), class:NAME or group:NAME."""
+    """What was to be forgotten: a file of ids (forget.txt of the forget run), class:NAME, group:NAME or benchmark."""
     depth: Depth = field(default_factory=Depth)
     recipe: Recipe | None = None
     """How the original was trained, for the models of a tier, when the checkpoint does not say."""
@@ -68,13 +69,13 @@ class AuditRun:
         for checkpoint in loaded:
             check_data(checkpoint, data.fingerprint)
         unseen = loaded[1].provenance.trained_on.get("left_out", []) if self.original else []
-        ids = forget_ids(self.ids, data.train, self.seed, unseen)
+        ids = forget_ids(self.ids, data.train, self.seed, unseen, data.requests)
         retrained = tuple(loaded[len(loaded) - len(self.retrained) :])
         refuse_unless_references(retrained, data, ids)
         parts = request(data, loaded[1], ids) if self.original else split(data.train, ids)
         cast = Cast(original=loaded[1] if self.original else None, unlearned=loaded[0], retrained=retrained)
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
-            folder = self.output.open(plain(self))
+            folder = self.output.open(plain(self), engine.events)
             write_ids(folder / "forget.txt", ids)
             company = self._company(data, cast, parts, engine) if self.depth.asked else None
             if company:
@@ -91,6 +92,7 @@ class AuditRun:
                 engine=engine,
                 company=company,
             )
+            engine.events.conclude(*finals(findings))
         return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0
 
     def _company(self, data: DataSet, cast: Cast, parts: Split, engine: Engine) -> Company:

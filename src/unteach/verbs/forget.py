@@ -23,6 +23,7 @@ from unteach.references import TrainingJob
 from unteach.references.tiers import Company
 from unteach.references.unlearning import settled, told
 from unteach.store import digest_of, load_tensors
+from unteach.tracking import finals
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth
@@ -56,7 +57,8 @@ class Forget:
     """Arguments for the network's factory, as JSON or YAML."""
     source: DataChoice = field(default_factory=DataChoice)
     ids: str = "random:0.1"
-    """What to forget: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME."""
+    """What to forget: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME, group:NAME, groups:COUNT
+    (so many, drawn whole), or benchmark: the request that comes with the data, as with mufac and mucac."""
     validation: str = ""
     """Ids the original never saw, for methods that need validation data: in the same words; left out, those held
     out in its training."""
@@ -93,7 +95,7 @@ class Forget:
         check_data(original, data.fingerprint)
         validation = self._validation(data, original)
         unseen = {*original.provenance.trained_on.get("left_out", []), *validation}
-        ids = forget_ids(self.ids, data.train, self.seed, unseen)
+        ids = forget_ids(self.ids, data.train, self.seed, unseen, data.requests)
         parts = request(data, original, ids, validation)
         refuse_unless_in_range(self.method, data)
         refuse_without_recipe(self.method, original)
@@ -103,7 +105,7 @@ class Forget:
         jobs = self._jobs(data, original, parts, len(given))
         self._refuse_to_write_over_inputs(len(given))
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
-            folder = self.output.open(plain(self))
+            folder = self.output.open(plain(self), engine.events)
             write_ids(folder / "forget.txt", ids)
             unlearned = self._unlearn(method, data, original, parts, folder, engine)
             company = self._company(method, data, original, parts, engine) if self.depth.asked else None
@@ -124,6 +126,7 @@ class Forget:
                 engine=engine,
                 company=company,
             )
+            engine.events.conclude(*finals(findings))
         return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0
 
     def _method(self, original: Checkpoint, parts: Split) -> Method:
@@ -187,7 +190,7 @@ class Forget:
             return held
         record = original.provenance.trained_on
         seen = set(data.train.ids.tolist()) - set(record["left_out"]) if record else set()
-        return forget_ids(self.validation, data.train, self.seed, seen)
+        return forget_ids(self.validation, data.train, self.seed, seen, data.requests)
 
     def _jobs(self, data: DataSet, original: Checkpoint, parts: Split, given: int) -> dict[str, TrainingJob]:
         """File names and trainings of the references that are not given."""

@@ -22,9 +22,11 @@ from unteach.references.plan import Halves, Plan, Retrains, Shadows, Unlearned, 
 from unteach.references.pool import size_of
 from unteach.references.stages import run
 from unteach.references.units import units_in
+from unteach.tracking import trackers_named
 from unteach.types import Method, Refusal
 from unteach.verbs.request import recipe_of
-from unteach.verbs.settings import DataChoice, anywhere, check_seed
+from unteach.verbs.settings import DataChoice, anywhere, check_seed, follow
+from unteach.verbs.train import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,8 @@ class References:
     worlds: int = 0
     """Models in which each of the ids is trained on, unseen or unlearned, in thirds, for RULI: a multiple of 3."""
     ids: str = ""
-    """What is to be forgotten: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME."""
+    """What is to be forgotten: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME, group:NAME,
+    groups:COUNT or benchmark."""
     method: Method = field(default_factory=Amun)
     """How unlearned models forget; `unteach list` tells the methods."""
     seed: int = 0
@@ -76,6 +79,11 @@ class References:
     """Only say how many models are missing and about how long they take here."""
     quiet: bool = False
     """No progress bar."""
+    track: str = ""
+    """Programs that show runs side by side: tensorboard, mlflow, wandb, or several with commas; each is an extra to install."""
+
+    def __post_init__(self) -> None:
+        trackers_named(self.track)
 
     def __call__(self) -> int:
         check_seed(self.seed)
@@ -110,8 +118,13 @@ class References:
         if self.list_only:
             return 0
         path = manifest.write()
-        with progress_bar(not self.quiet) as tell:
-            left = run(path, self.executor, Events(self.folder / "events.jsonl", tell))
+        with progress_bar(not self.quiet) as tell, Events(self.folder / "events.jsonl", tell) as events:
+            follow(events, self.track, self.folder, plain(self))
+            left = run(path, self.executor, events)
+            events.conclude(
+                numbers={"models": total, "left": len(left)},
+                tags={"data": data.name, "data_fingerprint": data.fingerprint, "manifest": path.stem},
+            )
         if left:
             print(f"{len(left)} of {total} models are left to others; {path} tells which")
         else:
@@ -128,7 +141,8 @@ class References:
         gone = original.provenance.trained_on.get("left_out", []) if original else []
         trained[:cut] &= ~np.isin(data.train.ids, np.asarray(gone, dtype=str))
         if self.ids:
-            forget[data.train.positions(forget_ids(self.ids, data.train, self.seed, gone))] = True
+            ids = forget_ids(self.ids, data.train, self.seed, gone, data.requests)
+            forget[data.train.positions(ids)] = True
         elif self.retrains or self.unlearned or self.worlds:
             raise Refusal("expected --ids for models of one request, got none; give ids, or ask for --halves only")
         plans, units = [], units_in(data, Cache(self.folder))

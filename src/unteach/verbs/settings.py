@@ -11,6 +11,7 @@ from unteach.data import WITH_PATH, DataSet, load
 from unteach.engine import Engine
 from unteach.events import Events
 from unteach.references.manifest import DataSpec
+from unteach.tracking import Following, trackers_named
 from unteach.types import Refusal
 
 
@@ -29,12 +30,17 @@ class DataChoice:
     data_root: Path | None = None
     """Folder with the data set's files; also looked for in UNTEACH_DATA."""
     task: str | None = None
-    """Which labels, where the data offer several (cmu-faces: pose, expression, eyes, all)."""
+    """Which labels, where the data offer several (cmu-faces: pose, expression, eyes, all; mucac: multilabel, male,
+    smiling, young)."""
     download: bool = False
     """Whether the official files may be fetched when they are not found."""
 
     def load(self) -> DataSet:
-        return load(self.data, root=self.data_root, download=self.download, task=self.task)
+        """The data; what their reader notes goes to the terminal."""
+        data = load(self.data, root=self.data_root, download=self.download, task=self.task)
+        for note in data.notes:
+            print(f"{data.name}: {note}")
+        return data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,9 @@ class Machine:
     """auto (a GPU if there is one), cpu or cuda."""
     devices: int = 1
     """Processes on this machine, one device each; where torchrun starts them, it decides."""
+    strategy: str = "auto"
+    """What several processes share: auto or ddp (each has the whole network), fsdp2 (in training they divide its weights,
+    gradients and the optimiser's state)."""
     threads: int = 0
     """CPU threads of one process; 0 for torch's own choice. Small networks on a shared machine run best with 1."""
     precision: str = "auto"
@@ -62,17 +71,19 @@ class Machine:
 
         if self.threads:
             torch.set_num_threads(self.threads)
-        with progress_bar(progress) as tell:
-            events = Events(folder / "events.jsonl" if folder else None, tell)
+        with progress_bar(progress) as tell, Events(folder / "events.jsonl" if folder else None, tell) as events:
             engine = Engine(
                 accelerator=self.device,
                 devices=self.devices,
                 precision=self.precision,
+                strategy=self.strategy,
                 events=events,
                 scratch=folder,
             )
             try:
                 yield engine
+                for stage in engine.stages:
+                    engine.events.emit("stage", stage=stage.what, seconds=stage.seconds, units=stage.units)
             finally:
                 engine.close()
         for state in folder.glob("*.resume") if folder else ():  # all is done: nothing is left to go on from
@@ -92,9 +103,15 @@ class Output:
     """Whether results of other settings in that folder may be replaced."""
     quiet: bool = False
     """No progress bars."""
+    track: str = ""
+    """Programs that show runs side by side: tensorboard, mlflow, wandb, or several with commas; each is an extra to install.
+    They get settings, curves and final numbers, but no ids and no images, and write into the folder of results or beside it."""
 
-    def open(self, settings: dict[str, object]) -> Path:
-        """The folder, made if need be, and these settings written into it.
+    def __post_init__(self) -> None:
+        trackers_named(self.track)
+
+    def open(self, settings: dict[str, object], events: Events | None = None) -> Path:
+        """The folder, made if need be, and these settings written into it; the trackers follow the events from here on.
 
         Raises: Refusal when it can't be written or holds another run's settings.
         """
@@ -121,7 +138,15 @@ class Output:
                 "choose another --out, or give --overwrite true"
             )
         write_json(file, settings)
+        if events is not None:
+            follow(events, self.track, self.out, settings)
         return self.out
+
+
+def follow(events: Events, trackers: str, folder: Path, settings: dict[str, object]) -> None:
+    """Let these trackers follow the events. Only one of several processes has events that are written, and it tells."""
+    if trackers and events.path is not None:
+        events.listen(Following(trackers_named(trackers), folder, settings))
 
 
 def anywhere(choice: DataChoice) -> DataSpec:

@@ -50,10 +50,13 @@ class Spectrum:
         examples = self.source.load().train if self.source.data else told_examples(self.checkpoint)
         found = load(self.checkpoint, data=examples, model=self.model, arguments=self.model_args)
         with self.machine.engine(None, False) as engine:
-            table = describe(engine.place(found.model), tuple(examples.inputs.shape[1:]), search, self.whole)
-        print(shown(table))
-        if self.out is not None:
-            write_json(self.out, {"checkpoint": str(self.checkpoint), "fingerprint": found.fingerprint, **table})
+            network, shape = engine.place(found.model), tuple(examples.inputs.shape[1:])
+            table = describe(network, shape, search, engine, whole=self.whole)
+            if engine.rank == 0:
+                print(shown(table))
+                if self.out is not None:
+                    told = {"checkpoint": str(self.checkpoint), "fingerprint": found.fingerprint}
+                    write_json(self.out, {**told, **table})
         return 0
 
 
@@ -95,15 +98,15 @@ class ClipCheckpoint:
             check_data(old, data.fingerprint)
         parent = old.fingerprint
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
-            folder = self.output.open(plain(self))
+            folder = self.output.open(plain(self), engine.events)
             network = engine.place(old.model)
             search = Lanczos(k=5)
-            tables = {"before": describe(network, shape, search)}
+            tables = {"before": describe(network, shape, search, engine)}
             accuracies = [_accuracy(network, data.test, engine)] if data else []
             start = time.perf_counter()
             self.clip(network, shape, seed=self.seed, masks=masks_of(network))
             seconds = time.perf_counter() - start
-            tables["after"] = describe(network, shape, search)
+            tables["after"] = describe(network, shape, search, engine)
             accuracies += [_accuracy(network, data.test, engine)] if data else []
             if engine.rank == 0:
                 save(path, network, self._provenance(old, parent, seconds))
@@ -131,19 +134,23 @@ class ClipCheckpoint:
         )
 
 
-def describe(model: torch.nn.Module, shape: tuple[int, ...], search: Lanczos, whole: bool = False) -> dict[str, Any]:
-    """Every linear layer with its largest singular values, and the bound on the whole network, as plain values."""
+def describe(
+    model: torch.nn.Module, shape: tuple[int, ...], search: Lanczos, engine: Engine, whole: bool = False
+) -> dict[str, Any]:
+    """Every linear layer with its largest singular values, and the bound on the whole network, as plain values.
+
+    Several processes divide the layers among them.
+    """
     from unteach.spectral.lipschitz import lipschitz
 
-    rng = torch.Generator().manual_seed(0)
     bound = lipschitz(model, shape)
-    rows = [_row(layer, search, rng, whole) for layer in layers_of(model, shape)]
+    rows = engine.divided(layers_of(model, shape), lambda layer: _row(layer, search, whole))
     return {"shape": list(shape), "lipschitz": bound.bound, "lipschitz_reason": bound.reason, "layers": rows}
 
 
-def _row(layer: Layer, search: Lanczos, rng: torch.Generator, whole: bool) -> dict[str, Any]:
+def _row(layer: Layer, search: Lanczos, whole: bool) -> dict[str, Any]:
     found = layer.map()
-    top = search(found, rng)
+    top = search(found, torch.Generator().manual_seed(0))
     assert top.residuals is not None
     row: dict[str, Any] = {
         "layer": layer.name,

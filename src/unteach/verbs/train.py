@@ -30,7 +30,7 @@ class Train:
     """Arguments for the network's factory, as JSON or YAML."""
     training: Recipe = field(default_factory=Recipe)
     without: str = ""
-    """Ids to leave out: a file of ids, random:SHARE, class:NAME or group:NAME."""
+    """Ids to leave out: a file of ids, random:SHARE, class:NAME, group:NAME or benchmark."""
     validation: str = ""
     """Ids to hold out as validation data, for methods that need some: in the same words; no later model sees them."""
     seed: int = 0
@@ -41,8 +41,8 @@ class Train:
     def __call__(self) -> int:
         check_seed(self.seed)
         data = self.source.load()
-        left_out = tuple(forget_ids(self.without, data.train, self.seed)) if self.without else ()
-        validation = tuple(forget_ids(self.validation, data.train, self.seed, left_out)) if self.validation else ()
+        left_out = self._chosen(self.without, data)
+        validation = self._chosen(self.validation, data, left_out)
         refuse_if_all_is_gone(data, {*left_out, *validation})
         blueprint = Blueprint(
             name=self.model,
@@ -59,15 +59,22 @@ class Train:
             validation=validation,
         )
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
-            folder = self.output.open(plain(self))
+            folder = self.output.open(plain(self), engine.events)
             made = job(data, folder / "model.safetensors", engine)
             logits = engine.logits(made.model, data.test.inputs)
             accuracy = float(data.test.task.correct(logits, data.test.labels).mean())
             engine.events.emit("trained", test_accuracy=accuracy, seconds=made.provenance.seconds)
+            engine.events.conclude(
+                numbers={"test_accuracy": accuracy, "seconds": made.provenance.seconds},
+                tags={"data": data.name, "data_fingerprint": data.fingerprint, "fingerprint": made.fingerprint},
+            )
             if engine.rank == 0:
                 seconds = f"{made.provenance.seconds:.0f} s of training"
                 print(f"test accuracy {100 * accuracy:.2f} % after {seconds}: {made.path}")
         return 0
+
+    def _chosen(self, spec: str, data: DataSet, gone: tuple[str, ...] = ()) -> tuple[str, ...]:
+        return tuple(forget_ids(spec, data.train, self.seed, gone, data.requests)) if spec else ()
 
 
 def refuse_if_all_is_gone(data: DataSet, gone: set[str]) -> None:

@@ -13,6 +13,7 @@ from unteach.methods import Amun
 from unteach.plugins import name_of
 from unteach.recipe import Recipe
 from unteach.store import write_json
+from unteach.tracking import shortened
 from unteach.tuning import (
     USUAL_PEAK,
     Chance,
@@ -56,8 +57,8 @@ class Tune:
     """Arguments for the network's factory, as JSON or YAML."""
     source: DataChoice = field(default_factory=DataChoice)
     ids: str = "random:0.1"
-    """The real request: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME or group:NAME; another of its
-    size and kind is drawn to tune on."""
+    """The real request: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME, group:NAME, groups:COUNT or
+    benchmark; another of its size and kind is drawn to tune on."""
     validation: str = ""
     """Ids the original never saw, to judge by: in the same words; left out, those held out in its training."""
     method: Method = field(default_factory=Amun)
@@ -106,7 +107,7 @@ class Tune:
                 max_epochs=self.max_epochs,
             )
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
-            folder = self.output.open(plain(self))
+            folder = self.output.open(plain(self), engine.events)
             method = with_defaults(self.method, data, original.provenance, folder)
             if recipe is None:
                 print(
@@ -129,17 +130,32 @@ class Tune:
                 folder=folder,
             )
             write_tuned(tuned, self.method, folder)
+            self._tell(tuned, data, original, engine)
         _show(tuned)
         print(f"best settings, for unteach forget --config: {folder / 'best.yaml'}")
         return 0
+
+    def _tell(self, tuned: Tuned, data: DataSet, original: Checkpoint, engine: Engine) -> None:
+        numbers = {**tuned.best.knobs, "score": tuned.best.score, "unchanged score": tuned.unchanged[0]}
+        engine.events.conclude(
+            numbers={name: value for name, value in numbers.items() if isinstance(value, int | float)},
+            tags={
+                "method": name_of(self.method),
+                "data": data.name,
+                "data_fingerprint": data.fingerprint,
+                "request": shortened(self.ids),
+                "original_fingerprint": original.fingerprint,
+            },
+        )
 
     def _parts(self, data: DataSet, original: Checkpoint) -> Split:
         record = original.provenance.trained_on
         held = list(record.get("validation", []))
         if self.validation:
             seen = set(data.train.ids.tolist()) - set(record["left_out"]) if record else set()
-            held = forget_ids(self.validation, data.train, self.seed, seen)
-        ids = forget_ids(self.ids, data.train, self.seed, {*record.get("left_out", []), *held})
+            held = forget_ids(self.validation, data.train, self.seed, seen, data.requests)
+        gone = {*record.get("left_out", []), *held}
+        ids = forget_ids(self.ids, data.train, self.seed, gone, data.requests)
         return request(data, original, ids, held)
 
     def _recipe(self, original: Checkpoint, data: DataSet) -> Recipe | None:
