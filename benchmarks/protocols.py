@@ -137,17 +137,18 @@ def some_of(data: DataSet, count: int) -> DataSet:
 
 
 def best_point(runs: list[tuple[list[dict[str, Any]], float]]) -> tuple[int, float]:
-    """The point with the lowest mean score over runs (rows by point, score of doing nothing), and that score.
+    """The point whose scores are lowest beside doing nothing, over runs (rows by point, score of doing nothing).
 
-    A run that failed counts as doing twice as bad as nothing.
+    Returns it with its mean score. Each run weighs alike: its scores are taken as shares of that of doing nothing. A run that
+    failed counts as twice as bad as nothing.
     """
     points = min(len(rows) for rows, _ in runs)
-    means = [
-        statistics.fmean(2 * nothing if rows[n]["score"] is None else rows[n]["score"] for rows, nothing in runs)
-        for n in range(points)
+    scores = [
+        [2 * nothing if rows[n]["score"] is None else rows[n]["score"] for rows, nothing in runs] for n in range(points)
     ]
-    at = min(range(points), key=lambda n: (means[n], n))
-    return at, means[at]
+    shares = [statistics.fmean(score / nothing for score, (_, nothing) in zip(each, runs)) for each in scores]
+    at = min(range(points), key=lambda n: (shares[n], n))
+    return at, statistics.fmean(scores[at])
 
 
 def tuned(scene: str, peak: float) -> dict[str, Method]:

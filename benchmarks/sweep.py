@@ -6,8 +6,8 @@
 
 Every method gets the same number of settings (its own first, then points of a Halton sequence over the knobs on its card), each
 allowed the same cost in epochs of the training data. The score of a run is its distance to models retrained without the
-request (evaluation notes 7.1, on validation data; no test set is read). A preset is the setting with the lowest mean score
-over scenes and their seeds: the same point of the sequence in all of them.
+request (evaluation notes 7.1, on validation data; no test set is read). A preset is the setting with the lowest mean score,
+as a share of that of doing nothing, over scenes and their seeds: the same point of the sequence in all of them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ SCENES = {
     "cifar-class": replace(CIFAR, request="class:3"),
 }
 UNSEEN = ("cifar-random-many", "cifar-class")  # scenes that no preset is made from
-# Left out unless named: its attacker's training and its sensitivities cost 1,563 epochs of digits-random-many, whatever the knobs.
+# Left out unless named: its attacker and its sensitivities cost 1,563 epochs of digits-random-many, whatever the knobs.
 BEYOND = ("dau",)
 
 
@@ -243,7 +243,7 @@ def presets() -> None:
 
 
 def _best(method: str, scenes: list[tuple[str, Any]]) -> dict[str, Any] | None:
-    """The point with the lowest mean distance; a run that failed counts as doing twice as bad as nothing."""
+    """The point nearest to retraining over all scenes."""
     runs = [
         (name, rows, told["unchanged"][seed])
         for name, told in scenes

@@ -9,8 +9,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
-    {"types", "precision", "processes", "runtime", "events", "wrong_labels", "knobs", "eval_mode"},
-    {"spectral"},
+    {"types", "bill", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode"},
+    {"spectral", "processes"},
     {"models", "data", "attacks", "store", "engine", "schedule", "sensitivity", "tracking"},
     {"checkpoint", "feed", "resume", "guard", "logit_store", "user_code", "loaders"},
     {"train"},

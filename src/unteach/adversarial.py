@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from unteach.attacks import Fgsm, Nearest, Schedule
+from unteach.attacks import Fgsm, Found, Nearest, PgdL2, PgdLinf, Schedule
 from unteach.attacks.lanes import each, norms
 from unteach.checkpoint import check_outputs, load
 from unteach.engine import Engine, Stage, pixels
@@ -48,15 +48,7 @@ def adversarial_set(
     if missing.any():
         todo = examples.take(missing)
         with engine.stage("adversarial examples"):
-            found = attack.search(
-                model.to(engine.device),
-                todo.inputs.to(engine.device),
-                todo.labels.to(engine.device),
-                rng,
-                lambda done, total: engine.events.progress("adversarial examples", done, total),
-            )
-            engine.meter.gradients += found.gradients
-            engine.meter.forwards += found.forwards
+            found = search(model, todo, attack, rng=rng, engine=engine)
         ok = found.success.cpu().numpy()
         rows = {"inputs": found.inputs.cpu(), "labels": found.labels.cpu(), "distances": found.distances.cpu()}
         for i in np.flatnonzero(ok):
@@ -70,8 +62,9 @@ def adversarial_set(
         )
         made = engine.stages[-1]
         cost = {"seconds": cost["seconds"] + made.seconds, "units": cost["units"] + made.units}
-        if file is not None:
+        if file is not None and engine.rank == 0:
             _write(file, kept, digest_of(key), key, cost)
+        engine.wait()
     at = [i for i, name in enumerate(examples.ids.tolist()) if name in kept]
     near = [kept[str(examples.ids[i])] for i in at]
     return Examples(
@@ -81,6 +74,42 @@ def adversarial_set(
         groups=None if examples.groups is None else examples.groups[at],
         classes=examples.classes,
     )
+
+
+def search(
+    model: torch.nn.Module,
+    examples: Examples,
+    attack: Nearest | Schedule | Fgsm,
+    *,
+    rng: torch.Generator,
+    engine: Engine,
+) -> Found:
+    """What the attack finds for these examples, shared out over the processes; the same on each, and billed.
+
+    An attack that draws nothing finds what it finds in one process, but for rounding: others share an example's batch.
+    """
+    mine = engine.share(len(examples))
+    with engine.own_draws(rng) as own:
+        found = attack.search(
+            model.to(engine.device),
+            examples.inputs[mine].to(engine.device),
+            examples.labels[mine].to(engine.device),
+            own,
+            lambda done, total: engine.events.progress("adversarial examples", done, total),
+        )
+    engine.meter.gradients += found.gradients
+    engine.meter.forwards += found.forwards
+    return Found(*(engine.gather(getattr(found, item.name), len(examples)) for item in fields(Found)))
+
+
+def perturbed(
+    model: torch.nn.Module, examples: Examples, attack: PgdL2 | PgdLinf, *, rng: torch.Generator, engine: Engine
+) -> torch.Tensor:
+    """The inputs as the attack leaves them, float32 in 0–1, on the CPU; shared out over the processes, and billed."""
+    mine = engine.share(len(examples))
+    made = attack(model, examples.inputs, examples.labels, rng, rows=mine)
+    engine.meter.gradients += len(made) * attack.steps
+    return engine.gather(made, len(examples))
 
 
 def ablation_set(near: Examples, clean: Examples, kind: str, rng: torch.Generator) -> Examples:

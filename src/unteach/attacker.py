@@ -47,17 +47,23 @@ class Transpose(nn.Module):
 
 
 def evidence(
-    network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, sensitivity: Sensitivity, *, trace: bool = True
+    network: nn.Module,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    sensitivity: Sensitivity,
+    *,
+    rows: int | None = None,
+    trace: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the attacker sees of these examples, ``n × 3K``, and their features, ``n × d``; gradients flow through both.
 
     Only outside of autocast: bf16 can't resolve what noise of 0.001 changes. ``trace=False``: batch norm's running
-    statistics stay as they are.
+    statistics stay as they are. ``rows``: how many examples all processes are shown, if others are.
     """
-    with probing(network, len(inputs), trace=trace):
+    with probing(network, rows or len(inputs), trace=trace):
         with with_features(network) as answer:
             logits, features = answer(inputs)
-        moved = sensitivity(network, inputs, logits)
+        moved = sensitivity(network, inputs, logits, rows)
     marks = labels if labels.ndim == 2 else nn.functional.one_hot(labels, logits.shape[1])
     return torch.cat((logits, marks.to(logits.dtype), moved), 1), features.flatten(1)
 
@@ -81,7 +87,7 @@ def learn(
     loss = nn.functional.cross_entropy(logits, truth, reduction="sum")
     gradients = [gradient.flatten() for gradient in torch.autograd.grad(loss, weights)]
     local = torch.cat([*gradients, loss.new_tensor([float(len(truth))])])
-    total = engine.gather(local[None], engine.world).sum(0)
+    total = engine.total(local)
     means = torch.split_with_sizes(total[:-1] / total[-1], [weight.numel() for weight in weights])
     for weight, gradient in zip(weights, means):
         weight.grad = gradient.view_as(weight)
@@ -123,26 +129,28 @@ class Practice:
         """Train an attacker in place; an event tells the share it told right in the last hundred iterations."""
         adam = torch.optim.Adam(attacker.parameters(), lr=self.lr)
         pools = [(each, Resident(each.inputs, self.augment, engine.device)) for each in (members, held_out)]
-        mine = engine.share(self.batch)
-        count = mine.stop - mine.start
-        truth = truths(count, engine.device)
+        mine = engine.part(self.batch)
+        truth = truths(mine.stop - mine.start, engine.device)
+        shared = mine != slice(0, self.batch)
         right, shown = torch.zeros((), device=engine.device), 0
         order = torch.Generator().manual_seed(seed)
-        vary = torch.Generator().manual_seed(seed + 1 + engine.rank)
-        with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
+        vary = torch.Generator().manual_seed(seed + 1)
+        with (
+            engine.together(*([network, attacker] if shared else [])),
+            torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []),
+        ):
             torch.manual_seed(seed * 1_000_003 + engine.rank)
             for step in range(self.iterations):
                 seen = []
                 for examples, images in pools:
-                    rows = torch.randint(len(examples), (self.batch,), generator=order)[mine]
-                    labels = examples.labels[rows].to(engine.device)
+                    rows = torch.randint(len(examples), (self.batch,), generator=order)
+                    labels, inputs = examples.labels[rows[mine]].to(engine.device), images.batch(rows, vary, mine)
                     with torch.no_grad():
-                        seen.append(
-                            evidence(network, images.batch(rows, vary), labels, self.sensitivity, trace=False)[0]
-                        )
-                told = learn(attacker, adam, torch.cat(seen), truth, engine)
+                        told, _ = evidence(network, inputs, labels, self.sensitivity, rows=self.batch, trace=False)
+                    seen.append(told)
+                hits = learn(attacker, adam, torch.cat(seen), truth, engine)
                 if step >= self.iterations - 100:
-                    right, shown = right + told, shown + len(truth)
+                    right, shown = right + hits, shown + len(truth)
                 engine.meter.forwards += len(truth) * (1 + self.sensitivity.draws)
                 engine.events.progress("dau attacker", step + 1, self.iterations)
         engine.events.emit("dau attacker", accuracy=float(right) / shown if shown else None)

@@ -62,7 +62,8 @@ def average(
     Eval mode, fp32, inputs as they are; the model, on the engine's device, is left as it was. With ``batch`` above 1 it is
     ``of`` of the mean gradient of each batch, which public code takes for it. That is many times quicker and another
     number: single examples' squares have the mean (variance + mean²) of their gradients, those of batches of B only
-    (variance / B + mean²), B times less where gradients cancel. If ``of`` is linear both are the same.
+    (variance / B + mean²), B times less where gradients cancel. If ``of`` is linear both are the same. Several processes share
+    the work, whole batches each; their sums add up in another order than one process's.
     """
     if not len(examples):
         raise Refusal(f"expected at least one example for the {label}, got none; check the request and the data")
@@ -70,9 +71,10 @@ def average(
     together = batch > 1 or _needs_loop(model, weights, examples, terms, engine)
     step = batch if together else at_once(model)
     total = torch.zeros(sum(weight.numel() for weight in weights.values()), device=engine.device)
+    mine = engine.share(len(examples), step)
     with evaluating(model):
-        for start in range(0, len(examples), step):
-            part = examples.take(range(start, min(start + step, len(examples))))
+        for start in range(mine.start, mine.stop, step):
+            part = examples.take(range(start, min(start + step, mine.stop)))
             if together:
                 for gradient in _of_mean(model, weights, part, terms, engine):
                     total += of(gradient) * len(part)
@@ -80,7 +82,7 @@ def average(
                 for rows in _of_each(model, weights, part, terms, engine):
                     total += of(rows).sum(0)
             engine.events.progress(label, start + len(part), len(examples))
-    return total / len(examples)
+    return engine.total(total) / len(examples)
 
 
 def mean_gradient(model: torch.nn.Module, examples: Examples, *, engine: Engine, label: str) -> torch.Tensor:
@@ -91,6 +93,8 @@ def mean_gradient(model: torch.nn.Module, examples: Examples, *, engine: Engine,
 def rows_of_gradients(model: torch.nn.Module, examples: Examples, *, engine: Engine) -> torch.Tensor:
     """The gradient of every example's loss, ``n × P``, in eval mode and fp32; ``at_once`` says how many to ask for."""
     weights, terms = trained_weights(model), empirical(examples.task)
+    if not len(examples):
+        return torch.zeros(0, sum(weight.numel() for weight in weights.values()), device=engine.device)
     with evaluating(model):
         if not _needs_loop(model, weights, examples, terms, engine):
             return next(_of_each(model, weights, examples, terms, engine))
@@ -115,7 +119,9 @@ def solve_fisher(
 
     @lru_cache(maxsize=1)  # if there is but one block, it is made once
     def rows(block: int) -> torch.Tensor:
-        return rows_of_gradients(model, examples.take(blocks[block]), engine=engine) * kept
+        part = examples.take(blocks[block])
+        mine = part.take(range(len(part))[engine.share(len(part))])
+        return engine.gather(rows_of_gradients(model, mine, engine=engine), len(part)) * kept
 
     target = target * kept
     gram = torch.zeros(len(examples), len(examples), dtype=torch.double)

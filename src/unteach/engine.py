@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import copy
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import astuple
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
+from unteach.bill import Meter, Stage
 from unteach.eval_mode import evaluating
 from unteach.events import Events
 from unteach.precision import autocast, has_fast_bf16
+from unteach.processes import fully_sharded, normalising_together, summed, world_told
 from unteach.types import Refusal
 
+__all__ = ["Engine", "Meter", "Stage", "Watch", "pixels", "unwrapped"]
 
-@dataclass
-class Meter:
-    """What the work cost, counted where it is done.
-
-    ``trained``, ``gradients``, ``forwards``: examples that went through a training step, an input gradient, a forward
-    pass. One training step costs one unit, an input gradient 2/3, a forward pass 1/3 (the usual arithmetic of
-    multiply-adds), so ``units / len(data)`` is the cost in full-data epochs.
-    """
-
-    trained: int = 0
-    gradients: int = 0
-    forwards: int = 0
-
-    @property
-    def units(self) -> float:
-        return self.trained + self.gradients * 2 / 3 + self.forwards / 3
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One line of the bill: what was done, in seconds and in training steps of one example (``Meter.units``)."""
-
-    what: str
-    seconds: float
-    units: float
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Watch(Protocol):
@@ -61,8 +43,10 @@ class Engine:
     """Where and how the arithmetic is done; one object for a whole job.
 
     ``devices`` > 1 and torchrun form a group of processes through Fabric; with one device Fabric is not imported.
-    ``precision``: "auto" (bf16 autocast where the chip multiplies it natively), "bf16" or "fp32". ``scratch``: a folder where
-    trainings keep their state, to go on after an interruption. ``watch``: who looks at every training, see ``guard``.
+    ``strategy``: "auto" and "ddp" keep the network whole on every process; "fsdp2" divides its weights, their gradients and
+    the optimiser's state among the processes while it trains. ``precision``: "auto" (bf16 autocast where the chip multiplies
+    it natively), "bf16" or "fp32". ``scratch``: a folder where trainings keep their state, to go on after an interruption.
+    ``watch``: who looks at every training, see ``guard``.
     """
 
     def __init__(
@@ -72,22 +56,27 @@ class Engine:
         devices: int = 1,
         nodes: int = 1,
         precision: str = "auto",
+        strategy: str = "auto",
         events: Events | None = None,
         scratch: Path | None = None,
     ) -> None:
         if precision not in ("auto", "bf16", "fp32"):
             raise Refusal(f"expected precision to be auto, bf16 or fp32, got {precision!r}; choose one of these")
-        devices, nodes = _world(devices, nodes)
+        if strategy not in ("auto", "ddp", "fsdp2"):
+            raise Refusal(f"expected strategy to be auto, ddp or fsdp2, got {strategy!r}; choose one of these")
+        devices, nodes = world_told(devices, nodes)
         if devices < 1 or nodes < 1:
             raise Refusal(f"expected at least one device and one node, got {devices} and {nodes}; give 1 or more")
         self.scratch = scratch
         self.watch: Watch | None = None
         self.meter = Meter()
+        self._settled = Meter()
         self.stages: list[Stage] = []
         self._fabric: Any = None
         self.device = _device(accelerator, devices)
+        self.divides_weights = strategy == "fsdp2" and devices * nodes > 1
         if devices * nodes > 1:
-            self._fabric = _launch(self.device.type, devices, nodes)
+            self._fabric = _launch(self.device.type, devices, nodes, strategy)
             self.device = self._fabric.device
         self.events = events if events is not None and self.rank == 0 else Events()  # one voice for the group
         self.bf16 = has_fast_bf16(self.device) if precision == "auto" else precision == "bf16"
@@ -118,6 +107,30 @@ class Engine:
         wrapped, stepper = self._fabric.setup(model, optimizer)
         return wrapped, stepper
 
+    def setup_divided(
+        self, model: torch.nn.Module, optimizer_of: Callable[[torch.nn.Module], torch.optim.Optimizer]
+    ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        """A copy of the model whose weights the processes divide among them, and its optimiser.
+
+        The model itself waits on the CPU; ``collect`` brings it the weights.
+        """
+        copied = copy.deepcopy(model.cpu()).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        wrapped = self._fabric.setup_module(copied)
+        return wrapped, self._fabric.setup_optimizers(optimizer_of(wrapped))
+
+    def collect(self, divided: torch.nn.Module, model: torch.nn.Module) -> None:
+        """Put the whole weights of a divided copy into the model, on every process."""
+        state = divided.state_dict().items()
+        model.load_state_dict({name: getattr(value, "full_tensor", lambda v=value: v)() for name, value in state})
+        self.place(model)
+
+    def refuse_if_divided(self, what: str) -> None:
+        """Refuse work that needs whole weights while it trains, where they are divided among processes."""
+        if self.divides_weights:
+            raise Refusal(
+                f"expected whole weights on every process for {what}, got --strategy fsdp2, which divides them; give ddp"
+            )
+
     def backward(self, loss: torch.Tensor) -> None:
         """Gradients of the loss; summed over processes where there are several."""
         if self._fabric is None:
@@ -125,22 +138,80 @@ class Engine:
         else:
             self._fabric.backward(loss)
 
-    def share(self, total: int) -> slice:
-        """This process's part of ``total`` rows: nothing padded, nothing twice."""
-        cut = [total * r // self.world for r in range(self.world + 1)]
+    def share(self, total: int, block: int = 1) -> slice:
+        """This process's part of ``total`` rows, whole blocks of them: nothing padded, nothing twice."""
+        cut = self._cuts(total, block)
         return slice(cut[self.rank], cut[self.rank + 1])
 
-    def gather(self, rows: torch.Tensor, total: int) -> torch.Tensor:
-        """All processes' rows in order, ``total`` of them, on every process."""
+    def _cuts(self, total: int, block: int) -> list[int]:
+        blocks = -(-total // block)
+        return [min(total, block * (blocks * r // self.world)) for r in range(self.world + 1)]
+
+    def part(self, total: int) -> slice:
+        """This process's share of a step's rows, or all of them where they are too few to go round."""
+        return slice(0, total) if total < self.world else self.share(total)
+
+    def gather(self, rows: torch.Tensor, total: int, block: int = 1) -> torch.Tensor:
+        """All processes' shares in order, ``total`` rows, on every process; one without rows need not know their shape."""
         if self._fabric is None:
             return rows
-        longest = -(-total // self.world)
-        padded = rows.new_zeros((longest, *rows.shape[1:]))
-        padded[: len(rows)] = rows
+        cut = self._cuts(total, block)
+        sizes = [end - start for start, end in pairwise(cut)]
+        shape = rows.shape[1:] if min(sizes) else self._from_first(tuple(rows.shape[1:]), sizes.index(max(sizes)))
+        # gloo can't send bool.
+        sent = rows.to(self.device, torch.uint8 if rows.dtype == torch.bool else rows.dtype)
+        padded = sent.new_zeros((max(sizes), *shape))
+        if len(sent):
+            padded[: len(sent)] = sent
         every = [torch.empty_like(padded) for _ in range(self.world)]
         torch.distributed.all_gather(every, padded)
-        sizes = [total * (r + 1) // self.world - total * r // self.world for r in range(self.world)]
-        return torch.cat([part[:size] for part, size in zip(every, sizes)])
+        return torch.cat([part[:size] for part, size in zip(every, sizes)]).to(rows.device, rows.dtype)
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, on every process; gradients flow through."""
+        return values if self._fabric is None else summed(values)
+
+    def divided(self, things: Sequence[T], work: Callable[[T], R]) -> list[R]:
+        """``work`` of each of these, done by one process each in turn; the results in order on every process."""
+        mine = [work(thing) for thing in things[self.rank :: self.world]]
+        if self._fabric is None:
+            return mine
+        every: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(every, mine)
+        return [every[i % self.world][i // self.world] for i in range(len(things))]
+
+    @contextmanager
+    def own_draws(self, rng: torch.Generator) -> Iterator[torch.Generator]:
+        """Randomness for work that is shared out: the generator itself for the first process, others for the others.
+
+        At the end every process's generator is where the first one's is, so that they go on alike.
+        """
+        if self._fabric is None:
+            yield rng
+            return
+        if self.rank:
+            rng.manual_seed(rng.initial_seed() + self.rank)
+        yield rng
+        rng.set_state(self._from_first(rng.get_state()))
+
+    def _from_first(self, value: T, rank: int = 0) -> T:
+        """The first process's value, or that of another one, for all."""
+        held = [value]
+        torch.distributed.broadcast_object_list(held, rank)
+        return held[0]
+
+    def together(self, *networks: torch.nn.Module) -> AbstractContextManager[None]:
+        """Inside, batch norm in these standardises by all processes' examples; forward and backward passes belong inside."""
+        return nullcontext() if self._fabric is None else normalising_together(networks)
+
+    def settle(self) -> None:
+        """Add up what all processes have counted since the last time: the meter is then the whole group's."""
+        if self._fabric is None:
+            return
+        now, before = (torch.tensor(astuple(meter), dtype=torch.int64) for meter in (self.meter, self._settled))
+        counts = (before + summed((now - before).to(self.device)).cpu()).tolist()
+        self.meter.trained, self.meter.gradients, self.meter.forwards = counts
+        self._settled = Meter(*counts)
 
     def wait(self) -> None:
         """Until all processes are here: what rank 0 wrote is then there for everyone."""
@@ -153,26 +224,25 @@ class Engine:
         """Logits of every input: eval mode, no augmentation, given order, fp32, on the CPU; shape ``n × classes``.
 
         The model's bytes and training flags are left as they were. ``exact=False`` allows bf16, for accuracies during a
-        job; scores that an audit reads are exact.
+        job; scores that an audit reads are exact. Of several processes each takes whole batches, so that the arithmetic, and
+        on a CPU every bit of it, is that of one process.
         """
-        total = len(inputs)
-        alone = total < self.world  # too few to go round: everyone does all
-        mine = slice(0, total) if alone else self.share(total)
-        out = []
+        mine, out = self.share(len(inputs), batch), []
         with evaluating(model), torch.no_grad(), autocast(self.device, self.bf16 and not exact):
             for start in range(mine.start, mine.stop, batch):
                 x = pixels(inputs[start : min(start + batch, mine.stop)].to(self.device))
                 out.append(model(x).float())
         self.meter.forwards += mine.stop - mine.start
-        local = torch.cat(out) if out else torch.zeros(0, 0, device=self.device)
-        return (local if alone else self.gather(local, total)).cpu()
+        return self.gather(torch.cat(out) if out else torch.zeros(0, 0), len(inputs), batch).cpu()
 
     @contextmanager
     def stage(self, what: str) -> Iterator[None]:
-        """Measures what is done inside and adds it to ``stages`` as one line of the bill."""
+        """Measures what is done inside, by all processes, and adds it to ``stages`` as one line of the bill."""
+        self.settle()
         before, start = self.meter.units, time.perf_counter()
         try:
             yield
+            self.settle()
         finally:
             self.stages.append(Stage(what, time.perf_counter() - start, self.meter.units - before))
 
@@ -208,17 +278,15 @@ def _device(accelerator: str, devices: int) -> torch.device:
     return torch.device("cpu" if accelerator == "cpu" else "cuda")
 
 
-def _world(devices: int, nodes: int) -> tuple[int, int]:
-    """Devices a node and nodes: as torchrun says in the environment, where it started this process."""
-    said = [os.environ.get(name) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE")]
-    if "TORCHELASTIC_RUN_ID" in os.environ and all(said):
-        return int(said[0] or 1), int(said[1] or 1)
-    return devices, nodes
-
-
-def _launch(accelerator: str, devices: int, nodes: int) -> Any:
+def _launch(accelerator: str, devices: int, nodes: int, strategy: str) -> Any:
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy="ddp")
+    # A kernel of one input channel is in both layouts at once, and torch may call it by either.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    made: Any = "ddp"
+    if strategy == "fsdp2":
+        made = ModelParallelStrategy(fully_sharded, data_parallel_size=devices * nodes, tensor_parallel_size=1)
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=made)
     fabric.launch()
     return fabric

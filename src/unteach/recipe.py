@@ -93,7 +93,7 @@ class Recipe:
                 seed=seed,
                 engine=engine,
                 loss=loss,
-                after_step=after,
+                after_step=after if clipper is not None or watch is not None else None,
                 carry={**carry, **({"clipper": clipper} if clipper is not None else {})},
                 begin=begin,
                 identity=identity,

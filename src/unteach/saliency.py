@@ -32,9 +32,7 @@ def saliency_mask(model: torch.nn.Module, forget: Examples, share: float, *, eng
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not weights:
         raise Refusal("expected a network with weights to train, got none or fixed ones; set requires_grad on some")
-    steepness = torch.cat(
-        [total.abs().flatten() for total in _gradients(model, list(weights.values()), forget, engine)]
-    )
+    steepness = _gradient(model, list(weights.values()), forget, engine).abs()
     pruned = masks_of(model)
     alive = torch.cat(
         [pruned.get(name, torch.ones_like(w, dtype=torch.bool)).flatten().cpu() for name, w in weights.items()]
@@ -48,19 +46,18 @@ def saliency_mask(model: torch.nn.Module, forget: Examples, share: float, *, eng
     return {name: part.view(weight.shape).to(weight.device) for (name, weight), part in parts}
 
 
-def _gradients(
-    model: torch.nn.Module, weights: list[torch.Tensor], examples: Examples, engine: Engine
-) -> list[torch.Tensor]:
-    """Gradients of the summed loss, on the CPU; of −loss they differ in sign only."""
+def _gradient(model: torch.nn.Module, weights: list[torch.Tensor], examples: Examples, engine: Engine) -> torch.Tensor:
+    """The gradient of the summed loss by all these weights, flat, on the CPU; of −loss it differs in sign only."""
     sums = [torch.zeros_like(weight) for weight in weights]
+    parts = torch.arange(len(examples)).tensor_split(max(1, -(-len(examples) // BATCH)))
     with evaluating(model):
-        for rows in torch.arange(len(examples)).tensor_split(max(1, -(-len(examples) // BATCH))):
+        for rows in parts[engine.share(len(parts))]:
             inputs = pixels(examples.inputs[rows].to(engine.device))
             loss = examples.task.loss(model(inputs), examples.labels[rows].to(engine.device)).sum()
             for total, gradient in zip(sums, torch.autograd.grad(loss, weights, materialize_grads=True)):
                 total += gradient
             engine.meter.trained += len(rows)  # forward and backward by weights: what a training step costs
-    return [total.cpu() for total in sums]
+    return engine.total(torch.cat([total.flatten() for total in sums])).cpu()
 
 
 @contextmanager

@@ -35,8 +35,10 @@ class Sensitivity:
         if not 0 < self.sigma < float("inf"):
             raise Refusal(f"expected sensitivity.sigma above 0, got {self.sigma}; 0.001 is the paper's")
 
-    def __call__(self, network: torch.nn.Module, inputs: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        """``clean``: the logits D(x) of these inputs, ``n × K``. To be called inside ``probing``."""
+    def __call__(
+        self, network: torch.nn.Module, inputs: torch.Tensor, clean: torch.Tensor, rows: int | None = None
+    ) -> torch.Tensor:
+        """``clean``: the logits D(x) of these inputs, ``n × K``. To be called inside ``probing``, with the same ``rows``."""
         from torch.utils.checkpoint import checkpoint
 
         seeds = torch.randint(2**40, (self.draws,)).tolist()
@@ -53,7 +55,7 @@ class Sensitivity:
                 use_reentrant=False,
                 preserve_rng_state=False,
                 # Computed again, batch norm must not count the same images twice.
-                context_fn=lambda: (nullcontext(), probing(network, len(inputs), trace=False)),
+                context_fn=lambda: (nullcontext(), probing(network, rows or len(inputs), trace=False)),
             )
         return total / (self.draws * self.sigma)
 
@@ -72,6 +74,8 @@ class Sensitivity:
 @contextmanager
 def probing(network: torch.nn.Module, rows: int, *, trace: bool = True) -> Iterator[None]:
     """Inside, batch norm takes the statistics of the ``rows`` examples given (one example has none), all else is in eval mode.
+
+    ``rows``: those of all processes, where batch norm looks at all of them.
 
     Two passes with different dropout would differ by more than any noise of size σ moves them. ``trace=False``: buffers, such
     as running statistics, come back as they were. The network's flags come back in any case.

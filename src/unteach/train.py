@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from unteach.data.augment import LATER, Augment, Resident
+from unteach.data.augment import LATER
 from unteach.engine import Engine, Stage
-from unteach.models.masks import keep_pruned
+from unteach.feed import Batch, Feed, Source
+from unteach.models.masks import keep_pruned, masks_of
 from unteach.resume import Resume, Stateful
 from unteach.schedule import rate
 from unteach.store import fingerprint
 from unteach.types import Examples, Refusal
+
+__all__ = ["BATCH_NORM", "Batch", "Loss", "Sgd", "Source", "draw_seed", "fit", "normalising"]
 
 BATCH_NORM = ("train", "frozen", "eval")
 
@@ -79,29 +82,6 @@ class Sgd:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Examples to train on, and how their images are varied; sources are shuffled together."""
-
-    examples: Examples
-    augment: Augment | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """One step's examples on the device.
-
-    ``inputs``: float, pixels in 0–1. ``labels``: as in the data. ``part``: which source each comes from (the source
-    alongside is the last number). ``row``: its position in that source. ``size``: the step's examples on all processes.
-    """
-
-    inputs: torch.Tensor
-    labels: torch.Tensor
-    part: torch.Tensor
-    row: torch.Tensor
-    size: int
-
-
 Loss = Callable[["torch.nn.Module", Batch], "torch.Tensor"]
 
 
@@ -142,24 +122,31 @@ def fit(
     so that a training under another loss does not go on from this one's state.
     Raises: Refusal when the loss is no longer finite.
     """
-    feed = _Feed([s for s in sources if len(s.examples)], alongside, engine.device)
+    feed = Feed([s for s in sources if len(s.examples)], alongside, engine.device)
     objective = loss or _task_loss(sources[0].examples)
     engine.place(model)
+    if after_step or optimizer or carry or masks_of(model) or any(w._backward_hooks for w in model.parameters()):
+        engine.refuse_if_divided(label)
     optimizer = optimizer or optim.optimizer(model)
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
     if identity:
         start_from["loss"] = identity
     if engine.watch is not None:
         start_from["watched"] = True
-    state = Resume(engine.scratch and engine.scratch / f"{label.replace(' ', '-')}.resume", start_from)
+    # A divided optimiser's state is on no process whole: such a training starts anew.
+    keep = None if engine.divides_weights else engine.scratch
+    state = Resume(keep and keep / f"{label.replace(' ', '-')}.resume", start_from)
     watch = engine.watch
     carried = {"optimizer": optimizer, **(carry or {}), **({} if watch is None else {"watch": watch})}
     log = state.load(model, carried)
     if log:
         done = len(log) * feed.total * (1 + len(alongside))
         engine.stages.append(Stage(f"{label}, before it was stopped", sum(r["seconds"] for r in log), float(done)))
-    wrapped, stepper = engine.setup(model, optimizer)
-    norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    if engine.divides_weights:
+        wrapped, stepper = engine.setup_divided(model, optim.optimizer)
+    else:
+        wrapped, stepper = engine.setup(model, optimizer)
+    norms = [module for module in wrapped.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
     steps = max(1, -(-feed.total // optim.batch))
     with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
         for epoch in range(begin + len(log), optim.epochs):
@@ -174,12 +161,14 @@ def fit(
                 for group in stepper.param_groups:
                     group["lr"] = optim.lr * factor * group["pace"]
                 # One example has no batch statistics: batch norm then takes the model's own.
-                wrapped.train(len(batch.labels) > 1)
-                with normalising(norms, optim.batch_norm), engine.autocast():
-                    # Processes average their gradients, so each counts its part of the whole step's mean.
-                    value = objective(wrapped, batch).float().sum() * (engine.world / batch.size)
+                wrapped.train(batch.size > 1)
+                # Processes average their gradients, so each counts its part of the whole step's mean.
+                weight = (1 if batch.whole else engine.world) / batch.size
                 stepper.zero_grad(set_to_none=True)
-                engine.backward(value)
+                with nullcontext() if batch.whole else engine.together(wrapped):
+                    with normalising(norms, optim.batch_norm), engine.autocast():
+                        value = objective(wrapped, batch).float().sum() * weight
+                    engine.backward(value)
                 stepper.step()
                 keep_pruned(model)
                 if after_step is not None:
@@ -187,20 +176,23 @@ def fit(
                 total += value.detach()
                 engine.meter.trained += len(batch.labels)
                 engine.events.progress(label, epoch * steps + step + 1, optim.epochs * steps)
-            mean = float(total) / steps
-            if not torch.isfinite(total):
+            mean = float(engine.total(total)) / engine.world / steps
+            if not math.isfinite(mean):
                 raise Refusal(
                     f"expected a finite loss while {label}, got {mean} in epoch {epoch + 1}; lower the learning rate"
                 )
             record = {"epoch": epoch + 1, "loss": mean, "seconds": time.perf_counter() - start}
             log.append(record)
             engine.events.emit("epoch", stage=label, **record)
+            if engine.divides_weights:
+                engine.collect(wrapped, model)
             if watch is not None:
                 watch(model, label, epoch + 1)
             if engine.rank == 0:
                 state.save(model, carried, log)
     model.eval()
     optimizer.zero_grad(set_to_none=True)
+    engine.settle()
     return log
 
 
@@ -226,73 +218,3 @@ def normalising(norms: Sequence[torch.nn.modules.batchnorm._BatchNorm], mode: st
 def _task_loss(examples: Examples) -> Loss:
     task = examples.task
     return lambda model, batch: task.loss(model(batch.inputs), batch.labels)
-
-
-class _Feed:
-    """Shuffled batches from several resident sources."""
-
-    def __init__(self, sources: Sequence[Source], alongside: Sequence[Source], device: torch.device) -> None:
-        if not sources:
-            raise Refusal("expected at least one example to train on, got none; check the request and the data")
-        self.parts = [*sources, *alongside]
-        self.images = [Resident(s.examples.inputs, s.augment, device) for s in self.parts]
-        self.labels = [s.examples.labels.to(device) for s in self.parts]
-        self.mixed = len(sources)
-        sizes = torch.tensor([len(s.examples) for s in sources])
-        self.total = int(sizes.sum())
-        self.starts = torch.cat((torch.zeros(1, dtype=torch.long), sizes.cumsum(0)))
-        self.device = device
-
-    @property
-    def identity(self) -> list[object]:
-        """What tells these data from others, cheaply: sizes, first and last ids, augmentation."""
-        return [
-            [
-                len(s.examples),
-                str(s.examples.ids[0]),
-                str(s.examples.ids[-1]),
-                int(s.examples.labels.sum()),
-                repr(s.augment),
-            ]
-            for s in self.parts
-        ]
-
-    def epoch(self, seed: int, epoch: int, steps: int, engine: Engine) -> Iterator[Batch]:
-        order = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        vary = torch.Generator().manual_seed(seed * 999_983 + epoch * 31 + engine.rank)
-        beside = [
-            _Endless(len(self.labels[number]), seed * 1_000_033 + epoch + (number - self.mixed) * 97)
-            for number in range(self.mixed, len(self.parts))
-        ]
-        for chosen in torch.randperm(self.total, generator=order).tensor_split(steps):
-            mine = chosen[engine.share(len(chosen))]
-            part = torch.searchsorted(self.starts, mine, right=True) - 1
-            picks = [(number, (mine - self.starts[number])[part == number]) for number in range(self.mixed)]
-            for number, shuffle in enumerate(beside, self.mixed):
-                rows = shuffle.take(len(chosen))
-                picks.append((number, rows[engine.share(len(rows))]))
-            size = len(chosen) * (1 + len(beside))
-            yield self._gather([(number, rows) for number, rows in picks if len(rows)], vary, size)
-
-    def _gather(self, picks: list[tuple[int, torch.Tensor]], vary: torch.Generator, size: int) -> Batch:
-        inputs = [self.images[number].batch(rows, vary) for number, rows in picks]
-        labels = [self.labels[number][rows.to(self.device)] for number, rows in picks]
-        part = torch.cat([torch.full((len(rows),), number) for number, rows in picks]).to(self.device)
-        row = torch.cat([rows for _, rows in picks]).to(self.device)
-        joined = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
-        return Batch(joined, torch.cat(labels), part, row, size)
-
-
-class _Endless:
-    """Positions of a source in one shuffle after another, for an epoch."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count = count
-        self.rng = torch.Generator().manual_seed(seed)
-        self.ahead = torch.zeros(0, dtype=torch.long)
-
-    def take(self, wanted: int) -> torch.Tensor:
-        while len(self.ahead) < wanted:
-            self.ahead = torch.cat((self.ahead, torch.randperm(self.count, generator=self.rng)))
-        taken, self.ahead = self.ahead[:wanted], self.ahead[wanted:]
-        return taken

@@ -52,8 +52,13 @@ class PgdL2:
         inputs: torch.Tensor,
         labels: torch.Tensor,
         rng: torch.Generator | None = None,
+        *,
+        rows: slice = slice(None),
     ) -> torch.Tensor:
-        """Perturbed inputs, float32 in 0–1, on the CPU, in the shape of the inputs (uint8 or 0–1)."""
+        """Perturbed inputs, float32 in 0–1, on the CPU, in the shape of the inputs (uint8 or 0–1).
+
+        Of a slice of ``rows`` only these; starts are drawn for all, so parts made apart are those of the whole.
+        """
         start = rng if self.random_start else None
         return pgd_l2(
             model,
@@ -64,6 +69,7 @@ class PgdL2:
             steps=self.steps,
             start=_drawn(self, start),
             objective=doubt if self.descend else confidence,
+            rows=rows,
         )
 
 
@@ -101,8 +107,13 @@ class PgdLinf:
         inputs: torch.Tensor,
         labels: torch.Tensor,
         rng: torch.Generator | None = None,
+        *,
+        rows: slice = slice(None),
     ) -> torch.Tensor:
-        """Perturbed inputs, float32 in 0–1, on the CPU, in the shape of the inputs (uint8 or 0–1)."""
+        """Perturbed inputs, float32 in 0–1, on the CPU, in the shape of the inputs (uint8 or 0–1).
+
+        Of a slice of ``rows`` only these; starts are drawn for all, so parts made apart are those of the whole.
+        """
         start = rng if self.random_start else None
         return pgd_linf(
             model,
@@ -113,6 +124,7 @@ class PgdLinf:
             steps=self.steps,
             start=_drawn(self, start),
             objective=doubt if self.descend else confidence,
+            rows=rows,
         )
 
 
@@ -126,6 +138,7 @@ def pgd_l2(
     steps: int = 50,
     start: torch.Generator | None = None,
     objective: Objective = confidence,
+    rows: slice = slice(None),
 ) -> torch.Tensor:
     """As ``PgdL2``, with one radius for all or one per example (shape ``n``); a generator as ``start`` means
     a random start; ``objective(logits, labels)``, shape ``n``, is what the steps push down."""
@@ -141,7 +154,7 @@ def pgd_l2(
         length = torch.rand(len(like), generator=rng) ** (1 / max(1, like[0].numel()))
         return direction * each(length, direction)
 
-    return _walk(model, inputs, labels, epsilons, step, steps, start, objective, move, project, draw)
+    return _walk(model, inputs, labels, epsilons, step, steps, start, objective, move, project, draw, rows)
 
 
 def pgd_linf(
@@ -154,6 +167,7 @@ def pgd_linf(
     steps: int = 10,
     start: torch.Generator | None = None,
     objective: Objective = confidence,
+    rows: slice = slice(None),
 ) -> torch.Tensor:
     """As ``PgdLinf``, with one radius for all or one per example (shape ``n``); a generator as ``start``
     means a random start; ``objective(logits, labels)``, shape ``n``, is what the steps push down."""
@@ -168,7 +182,7 @@ def pgd_linf(
     def draw(like: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         return torch.rand(like.shape, generator=rng) * 2 - 1
 
-    return _walk(model, inputs, labels, epsilons, step, steps, start, objective, move, project, draw)
+    return _walk(model, inputs, labels, epsilons, step, steps, start, objective, move, project, draw, rows)
 
 
 def _walk(
@@ -183,28 +197,33 @@ def _walk(
     move: Callable[[torch.Tensor], torch.Tensor],
     project: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     draw: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+    rows: slice,
 ) -> torch.Tensor:
     radii = torch.as_tensor(epsilons, dtype=torch.float32).cpu().expand(len(inputs))
     if bool((radii < 0).any()):
         raise Refusal(f"expected radii of at least 0, got {float(radii.min()):g}; give non-negative ones")
     out = []
+    first, last, _ = rows.indices(len(inputs))
     with probing(model, inputs, labels, False) as probe:
         for at in range(0, len(inputs), probe.batch):
-            part = slice(at, at + probe.batch)
+            drawn = draw(inputs[at : at + probe.batch], start) if start is not None else None
+            part = slice(max(first, at), min(last, at + probe.batch))
+            if part.start >= part.stop:
+                continue
             origin, label, radius = (
                 probe.place(inputs[part]),
                 labels[part].to(probe.device),
                 radii[part].to(probe.device),
             )
             point = origin
-            if start is not None:
-                point = (origin + each(radius, origin) * draw(origin, start).to(origin)).clamp(0, 1)
+            if drawn is not None:
+                point = (origin + each(radius, origin) * drawn[part.start - at : part.stop - at].to(origin)).clamp(0, 1)
             for _ in range(steps):
                 _, gradient = probe.slope(point, label, objective)
                 offset = point - each(step * radius, origin) * move(gradient) - origin
                 point = (origin + project(offset, radius)).clamp(0, 1)
             out.append(point.cpu().contiguous())
-    return torch.cat(out) if out else inputs.float()
+    return torch.cat(out) if out else inputs[:0].float().cpu()
 
 
 def _check(settings: PgdL2 | PgdLinf) -> None:

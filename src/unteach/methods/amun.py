@@ -129,6 +129,8 @@ class Amun:
         if self.saliency is not None:
             with engine.stage("saliency mask"):
                 hold = only(new, saliency_mask(new, split.forget, self.saliency, engine=engine))
+        if self.l1:
+            engine.refuse_if_divided("amun with l1")
         steps = max(1, -(-sum(len(source.examples) for source in sources) // self.optim.batch))
         sparse = (
             Sparse(split.task, new, steps, self.optim.epochs, weight=self.l1, decay=self.l1_decay) if self.l1 else None

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 
+from unteach.adversarial import perturbed
 from unteach.attacks import PgdLinf
 from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
@@ -123,8 +124,7 @@ class Aru:
         """The forget set with each image replaced by its noise alone, as the layer behind pixel scaling is to see it."""
         from unteach.models.layers import Normalise
 
-        attacked = self.attack(model, forget.inputs, forget.labels, rng)
-        engine.meter.gradients += len(forget) * self.attack.steps
+        attacked = perturbed(model, forget, self.attack, rng=rng, engine=engine)
         noise = attacked - pixels(forget.inputs)
         # The authors' networks get δ as it is. A scaling (x − mean) / std inside the network would turn it into a black image
         # with a little noise on it; at the mean it leaves δ / std.
@@ -183,15 +183,17 @@ def gradients(
     """The gradient of the mean loss by each named weight, summed over batches of about ``batch``, in the given order.
 
     Of a copy in training mode, in fp32, without augmentation; its batch-norm statistics and its dropout, drawn from ``seed``,
-    leave nothing behind. A batch of one example has no statistics of its own: batch norm then takes the model's.
+    leave nothing behind. A batch of one example has no statistics of its own: batch norm then takes the model's. Several
+    processes share out the batches.
     """
     twin = copy.deepcopy(model)
     weights = [twin.get_parameter(name) for name in names]
     sums = [torch.zeros_like(weight) for weight in weights]
-    steps = max(1, -(-len(examples) // batch))
+    parts = torch.arange(len(examples)).tensor_split(max(1, -(-len(examples) // batch)))
+    mine = parts[engine.share(len(parts))]
     with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for step, rows in enumerate(torch.arange(len(examples)).tensor_split(steps), 1):
+        torch.manual_seed(seed + engine.rank)
+        for step, rows in enumerate(mine, 1):
             inputs = pixels(examples.inputs[rows].to(engine.device))
             labels = examples.labels[rows].to(engine.device)
             twin.train(len(rows) > 1)
@@ -199,8 +201,8 @@ def gradients(
             for total, gradient in zip(sums, torch.autograd.grad(loss, weights, materialize_grads=True)):
                 total += gradient
             engine.meter.trained += len(rows)  # forward and backward by weights: what a training step costs
-            engine.events.progress("aru discrepancy", step, steps)
-    return sums
+            engine.events.progress("aru discrepancy", step, len(mine))
+    return [engine.total(total) for total in sums]
 
 
 def discrepancy(images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

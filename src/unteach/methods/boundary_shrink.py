@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from unteach.adversarial import perturbed
 from unteach.attacks import PgdLinf
 from unteach.data.augment import Augment
 from unteach.engine import Engine
@@ -108,8 +109,7 @@ class BoundaryShrink:
 
     def labels(self, model: torch.nn.Module, forget: Examples, rng: torch.Generator, engine: Engine) -> torch.Tensor:
         """The nearest wrong label of every example, on the device, as this network sees it."""
-        crossed = self.attack(model, forget.inputs, forget.labels, rng)
-        engine.meter.gradients += len(forget) * self.attack.steps
+        crossed = perturbed(model, forget, self.attack, rng=rng, engine=engine)
         return nearest_wrong(engine.logits(model, crossed), forget.labels).to(engine.device)
 
 

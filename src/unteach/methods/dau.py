@@ -39,8 +39,8 @@ class Dau:
     *Source:* Sharma, Zhou, Ji, Chen, Discriminative Adversarial Unlearning, 2024, arXiv 2402.06864, known to us by its
     authors' public code. *Departs:* features are standardised with 1e-5 under the root; dropout and its like are off in what
     the attacker sees, which is fp32 without TF32 whatever the precision; pre-training shows members as forget images are
-    shown; forget and validation examples come in endless shuffles, where the code draws every batch afresh; with several
-    processes L_BT is each one's own.
+    shown; forget and validation examples come in endless shuffles, where the code draws every batch afresh; of several
+    processes each draws noise and dropout for its own examples, and L_BT is its own.
     """
 
     beta: float = 1.0
@@ -176,7 +176,7 @@ class Game:
         """Values whose sum over batch.size, three times the retain examples of the step, is the loss to descend."""
         retained = batch.part == 0
         rows = int(retained.sum())
-        network.train(rows > 1)  # a pass of one example has no batch statistics
+        network.train(batch.size > 3)  # a pass of one example has no batch statistics
         # First, and the only pass through what several processes wrap around the network: they sum gradients all the same.
         values = 3 * self.task.loss(network(batch.inputs[retained]), batch.labels[retained])
         if self.over or not self.settings.beta:
@@ -191,17 +191,25 @@ class Game:
 
         told = self.settings
         (seen_f, z_f), (seen_v, z_v) = (
-            evidence(network, batch.inputs[batch.part == part], batch.labels[batch.part == part], told.sensitivity)
+            evidence(
+                network,
+                batch.inputs[batch.part == part],
+                batch.labels[batch.part == part],
+                told.sensitivity,
+                rows=batch.size // 3,
+            )
             for part in (1, 2)
         )
         seen, truth = torch.cat((seen_f, seen_v)), truths(rows, batch.inputs.device)
-        learn(self.attacker, self.adam, seen, truth, self.engine)
+        attacked = [] if batch.whole else [self.attacker]
         noisy = len(truth) * told.sensitivity.draws
         self.engine.meter.trained += noisy
         if told.sensitivity.chunk < told.sensitivity.draws:
             self.engine.meter.forwards += noisy
-        # These rows are two thirds of batch.size.
-        misled = told.deceive * deceived(self.attacker, seen, truth)
+        with self.engine.together(*attacked):
+            learn(self.attacker, self.adam, seen, truth, self.engine)
+            # These rows are two thirds of batch.size.
+            misled = told.deceive * deceived(self.attacker, seen, truth)
         return 1.5 * told.beta * (misled + told.correlation * correlation_loss(z_f, z_v))
 
 

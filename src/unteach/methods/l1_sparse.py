@@ -61,6 +61,7 @@ class L1Sparse:
 
     def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
         assert split.retain is not None
+        engine.refuse_if_divided("l1-sparse")
         new = copy.deepcopy(model)
         steps = max(1, -(-len(split.retain) // self.optim.batch))
         sparse = Sparse(split.task, new, steps, self.optim.epochs, weight=self.l1, decay=self.l1_decay)

@@ -23,8 +23,9 @@ class SalUn:
     1. The mask: the ``share`` of all weights with the steepest forget loss in the original, ``saliency.saliency_mask``.
     2. Wrong labels for the forget set, uniform over the others; of a multi-label example each is flipped with probability
        one half, at least one of them.
-    3. Training on both sets shuffled together; on the forget set alone without retain data (``use_retain=False``). Weights outside the mask have no gradient and stay the original's to the bit,
-       unless ``optim.weight_decay``, which is 0 by default, shrinks them. Batch norm's running statistics are no weights.
+    3. Training on both sets shuffled together; on the forget set alone without retain data (``use_retain=False``).
+       Weights outside the mask have no gradient and stay the original's to the bit, unless ``optim.weight_decay``, which is
+       0 by default, shrinks them. Batch norm's running statistics are no weights.
 
     *Source:* Fan et al., SalUn, ICLR 2024, arXiv 2310.12508, section 4. *Departs:* its public code trains with a weight decay of
     5e-4, which moves the weights outside the mask against the paper's formula, and may draw the true label.

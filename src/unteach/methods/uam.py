@@ -64,6 +64,7 @@ class Uam:
 
     def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
         assert split.retain is not None
+        engine.refuse_if_divided("uam")
         new = copy.deepcopy(model)
         trained = [weight.detach().norm() for weight in new.parameters() if weight.requires_grad]
         length = self.rho * float(torch.stack(trained).norm()) if trained else 0.0
@@ -93,7 +94,7 @@ class Pushed:
         inner, retained = unwrapped(network), batch.part == 0
         push = self.push(inner, batch, ~retained)
         self.engine.meter.trained += int(retained.sum())  # fit counts each example once; retained ones go through twice
-        lone = int(retained.sum()) == 1  # it has no batch statistics of its own
+        lone = batch.size == 2  # a single retained example, which has no batch statistics of its own
         with displaced(inner, push):
             logits = network(batch.inputs)[retained] if lone else network(batch.inputs[retained])
         # The step's mean is over both halves, so the retained half's mean is twice its share of the sum.
@@ -108,8 +109,8 @@ class Pushed:
         slopes = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
         masks = masks_of(network)
         kept = [slope * masks[name].to(slope.device) if name in masks else slope for name, slope in zip(named, slopes)]
-        if self.engine.world > 1:  # every process has its part of the sum
-            kept = [self.engine.gather(slope[None], self.engine.world).sum(0) for slope in kept]
+        if not batch.whole:  # every process has its part of the sum
+            kept = [self.engine.total(slope) for slope in kept]
         steepness = torch.stack([slope.norm() for slope in kept]).norm()
         scale = self.length / steepness if steepness > 0 else 0.0
         return {weight: scale * slope for weight, slope in zip(named.values(), kept)}

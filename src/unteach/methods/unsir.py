@@ -51,17 +51,19 @@ class ClassNoise:
         mean, std = (scaling.mean, scaling.std) if scaling is not None else (0.0, 1.0)
         task, made, labels = forget.task, [], []
         model.eval()
+        mine = engine.share(self.images)
         for label in torch.unique(forget.labels).tolist():
-            start = torch.randn(self.images, *forget.inputs.shape[1:], generator=rng).to(engine.device)
+            start = torch.randn(self.images, *forget.inputs.shape[1:], generator=rng)[mine].to(engine.device)
             wanted = torch.full((self.images,), label, device=engine.device)
 
-            def loss(noise: torch.Tensor, wanted: torch.Tensor = wanted) -> torch.Tensor:
+            def loss(noise: torch.Tensor, wanted: torch.Tensor = wanted[mine]) -> torch.Tensor:
                 away = task.loss(model(noise * std + mean), wanted)
                 return self.penalty * noise.square().flatten(1).sum(1) - away
 
-            made.append(descended(start, loss, steps=self.steps, lr=self.lr) * std + mean)
+            part = descended(start, loss, steps=self.steps, lr=self.lr) * std + mean
+            made.append(engine.gather(part, self.images))
             labels.append(wanted)
-            engine.meter.gradients += self.images * self.steps
+            engine.meter.gradients += len(part) * self.steps
         inputs = torch.cat(made).cpu()
         ids = np.array([f"~noise {number}" for number in range(len(inputs))])
         return Examples(inputs, torch.cat(labels).cpu(), ids, None, forget.classes)

@@ -70,6 +70,12 @@ def with_preset(method: Method, split: Split, recipe: Recipe | None) -> tuple[Me
     return turned(method, changed), f"settings measured for requests of this kind ({scenario_of(split)}): {told}"
 
 
+def fixed(method: Method) -> frozenset[str]:
+    """The settings that make this row of the table what it is, such as ``beta`` of ``rwft``: no search may turn them."""
+    row = _row_of(method)
+    return frozenset(_own(METHODS[row])) if row else frozenset()
+
+
 def _row_of(method: Method) -> str:
     """The table's name for this method: of its class, the one with the most of its own defaults that the method has too."""
     names = {name: _own(made) for name, made in METHODS.items() if type(made()) is type(method)}

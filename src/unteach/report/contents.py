@@ -58,6 +58,7 @@ def request(findings: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Chosen by", text(at(findings, "request", "spec"))),
         ("Retained", f"{sizes['retain']} records" if sizes["retain"] else ""),
         ("Unseen, for comparison", f"{sizes['test']} records" if sizes["test"] else ""),
+        ("Unseen, for attacks", f"{apart} records" if (apart := count(at(findings, "request", "unseen"))) else ""),
         ("Models beside it", text(at(findings, "tier"))),
         ("List of records", text(at(findings, "request", "ids_file"))),
         ("Date", text(at(findings, "when"))),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from unteach.knobs import Value, has, is_rate
+from unteach.presets import fixed
 from unteach.types import Choice, Method, Range, Refusal
 
 
 def space_of(method: Method, peak: float) -> dict[str, Range | Choice]:
     """What the method's card says is worth searching, learning rates times ``peak``, the highest of the original's training.
 
+    What makes a row of the table what it is stays: ``rwft`` is TRW with β = 0, so its β is not searched.
     Raises: Refusal when the card names no knobs, or some that the method has not.
     """
     card = getattr(type(method), "card", None)
@@ -20,7 +22,10 @@ def space_of(method: Method, peak: float) -> dict[str, Range | Choice]:
         raise Refusal(f"expected a method with knobs to search (card.search), got {name} without; choose another")
     if odd := [path for path in found if not has(method, path)]:
         raise Refusal(f"expected card.search of {name} to name its settings, got {odd[0]!r}; mend the card")
-    return {path: _scaled(values, peak) if is_rate(path) else values for path, values in found.items()}
+    own = fixed(method)
+    return {
+        path: _scaled(values, peak) if is_rate(path) else values for path, values in found.items() if path not in own
+    }
 
 
 def are_epochs(path: str) -> bool:
