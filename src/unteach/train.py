@@ -125,7 +125,7 @@ def fit(
     feed = Feed([s for s in sources if len(s.examples)], alongside, engine.device)
     objective = loss or _task_loss(sources[0].examples)
     engine.place(model)
-    if after_step or optimizer or carry or masks_of(model) or any(w._backward_hooks for w in model.parameters()):
+    if after_step or optimizer or carry or masks_of(model) or _hooked(model):
         engine.refuse_if_divided(label)
     optimizer = optimizer or optim.optimizer(model)
     start_from = {"optim": repr(optim), "seed": seed, "data": feed.identity, "model": fingerprint(model)}
@@ -213,6 +213,12 @@ def normalising(norms: Sequence[torch.nn.modules.batchnorm._BatchNorm], mode: st
     finally:
         for norm, training, tracked in before:
             norm.training, norm.track_running_stats = training, tracked
+
+
+def _hooked(model: torch.nn.Module) -> bool:
+    """Whether something waits for gradients of its weights or for its passes, which a copy of it would not tell."""
+    modules = [bool(module._forward_hooks or module._forward_pre_hooks) for module in model.modules()]
+    return any(modules) or any(weight._backward_hooks for weight in model.parameters())
 
 
 def _task_loss(examples: Examples) -> Loss:

@@ -145,3 +145,24 @@ def test_too_few_unseen_losses_are_skipped_with_a_reason() -> None:
     few[-9:] = True
     (skipped,) = nomus_findings(SIGNALS, 5, (1,), pools(SIGNALS, **(MASKS | {"unseen": few})), np.zeros((6, N)))
     assert "got 9" in skipped.reason  # type: ignore[union-attr]
+
+
+def test_a_request_of_one_kind_is_compared_with_unseen_ones_of_that_kind() -> None:
+    rng = np.random.default_rng(0)
+    n = 60
+    owner = np.repeat(["retain", "forget", "test"], [20, 10, 30])
+    alike = np.ones(n, dtype=bool)
+    alike[30:50] = False
+    signals = Signals(
+        ("a",),
+        rng.normal(size=(1, 1, n, 3)).astype(np.float32),
+        np.arange(n) % 3,
+        (owner != "test")[None],
+        np.zeros((1, n), dtype=bool),
+    )
+    masks = {name: owner == name for name in ("retain", "forget", "test")}
+    matched, whole = pools(signals, **masks, alike=alike), pools(signals, **masks)
+    assert matched.unseen.tolist() == list(range(50, 60))
+    assert matched.test.tolist() == whole.test.tolist() == matched.others.tolist() == list(range(30, 60))
+    assert matched.matched
+    assert not whole.matched

@@ -12,6 +12,16 @@ from methods.test_methods import ANY_NETWORK
 
 DRAWS_ITS_OWN = {"dau", "unsir-batch"}  # each process draws noise for its own examples: others than one process draws
 WHOLE_ON_EACH = {"svd-removal"}  # some of the work is done by every process, and billed so
+NEEDS_WHOLE_WEIGHTS = {
+    *(
+        "amun-salun",
+        "amun-salun-forget-only",
+        "salun",
+        "salun-forget-only",
+        "masked-small-gradients",
+    ),  # hooks on weights
+    *("cf-k", "eu-k", "boundary-expand", "dau", "l1-sparse", "uam"),
+}
 TOLERANCE = 1e-4  # of a tensor's largest value: sums are made in another order
 
 PROGRAM = """
@@ -27,9 +37,9 @@ from test_methods import ANY_NETWORK, asked, quick
 from unteach.engine import Engine
 from unteach.methods import METHODS
 from unteach.train import Sgd, Source, fit
-from unteach.types import Split
+from unteach.types import Refusal, Split
 
-folder, devices = Path(sys.argv[1]), int(sys.argv[2])
+folder, devices, strategy = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 nn, data = torch.nn, blobs(120, noise=0.45)
 
 
@@ -55,7 +65,7 @@ splits = {
     "one": Split(forget=data.take([5]), retain=data.take(rest)),
 }
 model = network(folder / "start.pt")
-engine = Engine(accelerator="cpu", devices=devices, precision="fp32")
+engine = Engine(accelerator="cpu", devices=devices, precision="fp32", strategy=strategy)
 made = {}
 for name in ANY_NETWORK:
     method = quick(METHODS[name]())
@@ -65,31 +75,45 @@ for name in ANY_NETWORK:
         if what == "one" and "class" in method.needs:
             continue
         engine.stages.clear()
-        new = method(model, asked(method, data, split), torch.Generator().manual_seed(0), engine)
-        made[name, what] = new.state_dict(), sum(stage.units for stage in engine.stages)
-torch.save(made, folder / f"{devices}-{engine.rank}.pt")
+        try:
+            new = method(model, asked(method, data, split), torch.Generator().manual_seed(0), engine)
+        except Refusal as refusal:
+            made[name, what] = str(refusal), 0.0
+        else:
+            made[name, what] = new.state_dict(), sum(stage.units for stage in engine.stages)
+torch.save(made, folder / f"{devices}-{strategy}-{engine.rank}.pt")
 engine.close()
 """
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, str], Any]]:
-    """What one process made, and the first and the second of two."""
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[tuple[str, str], Any]]]:
+    """What one process made, and the first and the second of two, by strategy."""
     folder = tmp_path_factory.mktemp("group")
     (folder / "program.py").write_text(PROGRAM)
-    for devices in ("1", "2"):
-        run([str(folder / "program.py"), str(folder), devices])
-    return [torch.load(folder / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt")]
+    for devices, strategy in (("1", "auto"), ("2", "ddp"), ("2", "fsdp2")):
+        run([str(folder / "program.py"), str(folder), devices, strategy])
+    groups = {how: ["1-auto-0.pt", f"2-{how}-0.pt", f"2-{how}-1.pt"] for how in ("ddp", "fsdp2")}
+    return {how: [torch.load(folder / name) for name in names] for how, names in groups.items()}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["ddp", "fsdp2"])
 @pytest.mark.parametrize("what", ["some", "one"])
 @pytest.mark.parametrize("name", ANY_NETWORK)
-def test_two_processes_do_what_one_does(name: str, what: str, saved: list[dict[tuple[str, str], Any]]) -> None:
+def test_two_processes_do_what_one_does(
+    name: str, what: str, how: str, saved: dict[str, list[dict[tuple[str, str], Any]]]
+) -> None:
     """``one``: a single forgotten example, fewer than there are processes."""
-    if (name, what) not in saved[0]:
+    made = saved[how]
+    if (name, what) not in made[0]:
         pytest.skip("a method for whole classes")
-    (alone, cost), (first, billed), (second, billed_too) = (each[name, what] for each in saved)
+    (alone, cost), (first, billed), (second, billed_too) = (each[name, what] for each in made)
+    assert isinstance(first, str) == (how == "fsdp2" and name in NEEDS_WHOLE_WEIGHTS)
+    if isinstance(first, str):
+        assert first == second
+        assert "--strategy fsdp2" in first
+        return
     for tensor, value in alone.items():
         assert torch.equal(first[tensor], second[tensor]), f"the processes differ in {tensor}"
         assert torch.isfinite(first[tensor].float()).all()

@@ -43,6 +43,7 @@ def audit(
     forget: np.ndarray,
     test: np.ndarray,
     unseen: np.ndarray | None = None,
+    alike: np.ndarray | None = None,
     ids: np.ndarray,
     classes: tuple[str, ...] = (),
     tolerance: Tolerance | None = None,
@@ -56,8 +57,8 @@ def audit(
     judges, lists the records most exposed, and reads where the images of wholly forgotten classes go (``classes``,
     which moves no verdict). ``retain``, ``forget``, ``test``: bool masks over the examples
     of the signals that share none; ``retain`` may be empty when it is no longer held. ``unseen``: a fourth one, of the
-    attacks' non-members, where they are others than the test set, on which utility is measured. ``ids``: one name per
-    example. ``thorough``: whether to add every measure that the signals allow (seconds to minutes).
+    attacks' non-members, where they are others than the test set, on which utility is measured. ``alike``: which of the
+    non-members are of the forgotten kinds; the FT game takes these alone. ``ids``: one name per example. ``thorough``: whether to add every measure that the signals allow (seconds to minutes).
     ``measures``: findings that were made elsewhere, such as behavioural tests. ``seed`` feeds the cluster
     bootstrap, used only when the signals have groups. Accuracies and AUCs are in 0–1, gaps in points. Missing roles
     are told in ``skipped``. Refuses half-precision or non-finite
@@ -66,7 +67,7 @@ def audit(
     margin = tolerance or Tolerance()
     if len(ids) != signals.logits.shape[2]:
         raise Refusal(f"expected one id per example ({signals.logits.shape[2]}), got {len(ids)}; pass the data's ids")
-    pool = pools(signals, retain=retain, forget=forget, test=test, unseen=unseen)
+    pool = pools(signals, retain=retain, forget=forget, test=test, unseen=unseen, alike=alike)
     others = test if unseen is None else unseen
     check(signals, roles, retain, forget, test | others)
     parts = roles.indexes()
@@ -166,6 +167,10 @@ def _doubts(pool: Pools, references: int, classes: tuple[str, ...]) -> list[str]
         doubts.append(
             f"Whole classes were forgotten ({names}): the FT game compares with the {len(pool.unseen):,} "
             f"{what} examples of those classes only, and test accuracy leaves them out."
+        )
+    if pool.matched:
+        doubts.append(
+            f"The FT game compares with the {len(pool.unseen):,} {what} examples of the forgotten kinds only."
         )
     if pool.non_members is not None:
         doubts.append(

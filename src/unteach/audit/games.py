@@ -30,6 +30,8 @@ class Pools:
     forgotten_classes: tuple[int, ...]
     groups: np.ndarray | None
     non_members: np.ndarray | None = None
+    matched: bool = False
+    """Whether ``unseen`` are only those of the forgotten kinds, such as one subclass."""
 
     @property
     def others(self) -> np.ndarray:
@@ -49,16 +51,22 @@ class Pools:
 
 
 def pools(
-    signals: Signals, *, retain: np.ndarray, forget: np.ndarray, test: np.ndarray, unseen: np.ndarray | None = None
+    signals: Signals,
+    *,
+    retain: np.ndarray,
+    forget: np.ndarray,
+    test: np.ndarray,
+    unseen: np.ndarray | None = None,
+    alike: np.ndarray | None = None,
 ) -> Pools:
     """Checks bool masks over the examples and finds out whether whole classes were forgotten.
 
     That is the case when no class of the forget set has a retained example. ``unseen``: the non-members of all games, where
-    they are others than the test set.
+    they are others than the test set. ``alike``: which of them are of the forgotten kinds, for the FT game alone.
     """
     n = signals.logits.shape[2]
     masks = {"retain": retain, "forget": forget, "test": test} | ({} if unseen is None else {"unseen": unseen})
-    for name, mask in masks.items():
+    for name, mask in (masks | ({} if alike is None else {"alike": alike})).items():
         if mask.shape != (n,) or mask.dtype != np.bool_:
             raise Refusal(f"expected the {name} mask to be {n} booleans, got {mask.dtype} of shape {mask.shape}; fix")
     if (np.sum(list(masks.values()), axis=0) > 1).any():
@@ -73,14 +81,16 @@ def pools(
             gone = tuple(sorted(int(label) for label in labels))
     lost = np.isin(signals.labels, gone) if gone else np.zeros(n, dtype=bool)
     others = test if unseen is None else unseen
+    matched = others if alike is None else others & alike
     return Pools(
         retain=np.flatnonzero(retain),
         forget=np.flatnonzero(forget),
         test=np.flatnonzero(test & ~lost),
-        unseen=np.flatnonzero(others & lost if gone else others),
+        unseen=np.flatnonzero(matched & lost if gone else matched),
         forgotten_classes=gone,
         groups=signals.groups,
         non_members=None if unseen is None else np.flatnonzero(unseen & ~lost),
+        matched=alike is not None,
     )
 
 

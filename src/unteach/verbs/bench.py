@@ -69,7 +69,7 @@ class BenchRun:
             return self._tell(protocol, folder)
         output = replace(self.output, out=folder)
         with self.machine.engine(folder, not self.output.quiet) as engine:
-            output.open(self._what(protocol))
+            output.open(self._what(protocol), engine.events)
             write_json(folder / "command.json", plain(self))
             bench = Bench(
                 protocol=protocol,

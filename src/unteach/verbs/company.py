@@ -9,6 +9,7 @@ import numpy as np
 
 from unteach.audit.finding import Finding, Measured, Skipped
 from unteach.checkpoint import Checkpoint, load, new_network
+from unteach.data.request import alike
 from unteach.engine import Engine
 from unteach.logit_store import LogitStore, select
 from unteach.models import MODELS
@@ -175,7 +176,8 @@ def pressed(
         original=original.model if original else None,
     )
     data = company.data
-    examples = Parts(forget=parts.forget, retain=parts.retain, unseen=data.non_members, test=data.test)
+    unseen = data.non_members.take(alike(data.non_members, parts.forget))
+    examples = Parts(forget=parts.forget, retain=parts.retain, unseen=unseen, test=data.test)
     found: list[Finding | Skipped] = [*_inside(models, parts, engine), _beside_random(company, models, parts, engine)]
     scratch, engine.scratch = engine.scratch, None  # states of such short trainings would cost more than they save
     for number, (name, kind) in enumerate(STRESS.items()):

@@ -14,6 +14,7 @@ from unteach.audit import Roles, Tolerance, audit
 from unteach.audit.joined import joined
 from unteach.checkpoint import Checkpoint, Provenance, environment, new_network
 from unteach.data import DataSet
+from unteach.data.request import alike
 from unteach.diagnosis import advice
 from unteach.engine import Engine
 from unteach.models import MODELS, Blueprint
@@ -98,6 +99,7 @@ def evaluate(
         forget=owner == "forget",
         test=owner == "test",
         unseen=owner == "unseen" if data.unseen is not None else None,
+        alike=_alike(data, parts, judged),
         ids=names,
         classes=data.train.classes,
         tolerance=tolerance,
@@ -131,6 +133,15 @@ def evaluate(
     print(f"unlearned model: {cast.unlearned.path}")
     print(f"report: {next(page for page in pages if page.suffix == '.html')}")
     return findings
+
+
+def _alike(data: DataSet, parts: Split, judged: dict[str, Examples]) -> np.ndarray | None:
+    """Which non-members are of the forgotten kinds; None where the request does not go by kinds."""
+    others = data.non_members
+    mask = alike(others, parts.forget)
+    if mask.all():
+        return None
+    return np.concatenate([mask if part is others else np.ones(len(part), dtype=bool) for part in judged.values()])
 
 
 def _sample(retain: Examples | None, size: int, seed: int) -> Examples | None:
