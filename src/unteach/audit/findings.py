@@ -58,11 +58,11 @@ def audit(
     which moves no verdict). ``retain``, ``forget``, ``test``: bool masks over the examples
     of the signals that share none; ``retain`` may be empty when it is no longer held. ``unseen``: a fourth one, of the
     attacks' non-members, where they are others than the test set, on which utility is measured. ``alike``: which of the
-    non-members are of the forgotten kinds; the FT game takes these alone. ``ids``: one name per example. ``thorough``: whether to add every measure that the signals allow (seconds to minutes).
-    ``measures``: findings that were made elsewhere, such as behavioural tests. ``seed`` feeds the cluster
-    bootstrap, used only when the signals have groups. Accuracies and AUCs are in 0–1, gaps in points. Missing roles
-    are told in ``skipped``. Refuses half-precision or non-finite
-    logits and contradictory matrices.
+    non-members are of the forgotten kinds; the FT game takes these alone. ``ids``: one name per example. ``thorough``:
+    whether to add every measure that the signals allow (seconds to minutes). ``measures``: findings that were made
+    elsewhere, such as behavioural tests. ``seed`` feeds the cluster bootstrap, used only when the signals have groups.
+    Accuracies and AUCs are in 0–1, gaps in points. Missing roles are told in ``skipped``. Refuses half-precision or
+    non-finite logits and contradictory matrices.
     """
     margin = tolerance or Tolerance()
     if len(ids) != signals.logits.shape[2]:
