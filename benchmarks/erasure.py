@@ -23,6 +23,7 @@ import torch
 from protocols import PROTOCOLS, Protocol, some_of
 from readings import readings
 from unteach.api import apply
+from unteach.bench.summary import Spread
 from unteach.checkpoint import Checkpoint, Provenance, load, save, trained_on
 from unteach.data import DataSet, forget_ids
 from unteach.data import load as load_data
@@ -169,6 +170,21 @@ def _tell(label: str, done: int, total: int) -> None:
 ROWS = ("forget", "retain", "test")
 
 
+def ranking(name: str, protocol: Protocol, root: Path) -> str:
+    """Methods by their mean distance to retraining, nearest first, with Student's 95 % interval of it over training seeds."""
+    found = {}
+    for label in ("original", "retrained", *protocol.methods):
+        cells = _cells(name, label, protocol, root, "findings.json")
+        if len(cells) > 1:
+            share = statistics.mean(cell["cost"]["forget_epochs"] / cell["cost"]["retrain_epochs"] for cell in cells)
+            found[label] = (Spread.of([cell["gaps"]["average"] for cell in cells]), share)
+    lines = ["| method | Avg Gap | 95 % interval | of retraining's epochs |", "|---|---|---|---|"]
+    for label, (gap, share) in sorted(found.items(), key=lambda item: item[1][0].mean):
+        ends = f"{max(gap.low, 0):.1f}–{gap.high:.1f}"
+        lines.append(f"| {label} | {gap.mean:.2f} ± {gap.sd:.2f} | {ends} | {100 * share:.0f} % |")
+    return "\n".join(lines)
+
+
 def table(name: str, protocol: Protocol, root: Path) -> str:
     """What is there, as Markdown: mean ± sd over training seeds; gaps are per seed, then averaged.
 
@@ -240,7 +256,7 @@ def main() -> None:
     if not arguments.table:
         settle_allocator()
         run(arguments.protocol, protocol, arguments.methods, arguments.root)
-    for show in (table, readings_table):
+    for show in (table, readings_table, *([ranking] if arguments.protocol.startswith("field") else [])):
         print(show(arguments.protocol, protocol, arguments.root), end="\n\n")
 
 
