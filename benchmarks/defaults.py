@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from sweep import SCENES, case_of
+from sweep import BEYOND, SCENES, case_of
 from unteach.api import forget
 from unteach.data import load as load_data
 from unteach.engine import Engine
@@ -44,7 +44,7 @@ def run(scene: str, root: Path, file: Path) -> None:
         whole = _joined(case.split.forget, case.split.retain)
         for name in METHODS:
             key = f"{name}-{seed}"
-            if key in told["rows"] or name in ("retrain", "sisa"):
+            if key in told["rows"] or name in ("retrain", "sisa", *BEYOND):
                 continue
             told["rows"][key] = _row(name, case, whole, ids, test, setting.recipe)
             write_json(file, told)

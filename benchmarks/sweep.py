@@ -134,6 +134,8 @@ def _swept(case: Case, name: str, begin: int) -> list[dict[str, Any]]:
         aim = Oracle()(case)
         budget = probed(case, aim, space_of(case.method, peak), CAP)
         method, space = within(case, budget, space_of(case.method, peak))
+        # Epochs that are not searched are part of the setting where the budget cut them.
+        cut = {path: knob(method, path) for path in budget.slopes if knob(method, path) != knob(case.method, path)}
         for number, knobs in list(enumerate(points(method, space, peak)))[begin:]:
             made = attempt(case, aim, turned(method, knobs))
             over = made.epochs > CAP * 1.05
@@ -142,7 +144,7 @@ def _swept(case: Case, name: str, begin: int) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "point": number,
-                    "knobs": shares,
+                    "knobs": {**shares, **cut},
                     "score": _short(score),
                     "why": made.why or ("over budget" if over else ""),
                     "epochs": round(made.epochs, 3),
