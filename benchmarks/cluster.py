@@ -33,6 +33,7 @@ from unteach.references.executors import Executor, Local
 from unteach.references.executors.ray import Ray
 from unteach.references.manifest import DataSpec, Manifest, in_order, jobs_of
 from unteach.references.plan import Halves, Shadows, units_of
+from unteach.references.pool import size_of
 from unteach.references.stages import run
 from unteach.store import load_tensors
 from unteach.train import Sgd
@@ -42,7 +43,7 @@ def planned(models: int, folder: Path) -> Manifest:
     """Models on halves of the digits, and one unlearned model of each."""
     source = DataSpec(spec="digits")
     data = source.load()
-    count, shape = len(data.train) + len(data.test), tuple(data.train.inputs.shape[1:])
+    count, shape = size_of(data), tuple(data.train.inputs.shape[1:])
     plan = Shadows(halves=Halves(models=models), requests=1, size=count // 20)(units_of(count))
     blueprint = Blueprint(name="small-cnn", classes=len(data.train.classes), shape=shape)
     recipe = Recipe(optim=Sgd(lr=0.1, epochs=10))

@@ -133,7 +133,7 @@ SWEEPS = Path(__file__).parent / "sweeps"
 def some_of(data: DataSet, count: int) -> DataSet:
     """The data with so many training examples, always the same ones."""
     rows = np.sort(np.random.default_rng(7).permutation(len(data.train))[:count])
-    return DataSet(name=f"{data.name}, {count}", train=data.train.take(rows), test=data.test)
+    return replace(data, name=f"{data.name}, {count}", train=data.train.take(rows), augment=None)
 
 
 def best_point(runs: list[tuple[list[dict[str, Any]], float]]) -> tuple[int, float]:

@@ -19,11 +19,12 @@ def readings(file: Path, data: DataSet, ids: list[str], findings: dict[str, Any]
     roles = [name.partition(":")[0] for name in header["models"]]
     judged, labels = tensors["logits"][roles.index("unlearned"), 0], tensors["labels"]
     names = np.asarray(header["ids"])
-    unseen = np.arange(len(names)) >= len(names) - len(data.test)
+    unseen = np.isin(names, data.non_members.ids)
     forgotten = np.isin(names, ids) & ~unseen
     losses = data.train.task.loss(judged, labels).numpy()
     score = forgetting_score(losses[forgotten], losses[unseen], balanced=True) if forgotten.sum() >= 10 else None
-    utility = float(data.train.task.correct(judged, labels)[torch.from_numpy(unseen)].mean())
+    test = torch.from_numpy(np.isin(names, data.test.ids))
+    utility = float(data.train.task.correct(judged, labels)[test].mean())
     found: dict[str, float | None] = {"F score": score, "NoMUS": None if score is None else nomus(utility, score)}
     return found | (_classes(findings["classes"][0]) if len(findings["classes"]) == 1 else {})
 

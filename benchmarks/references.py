@@ -30,6 +30,7 @@ from unteach.references.cache import Cache
 from unteach.references.executors import Local
 from unteach.references.manifest import DataSpec, Manifest, jobs_of
 from unteach.references.plan import Halves, units_of
+from unteach.references.pool import size_of
 from unteach.references.stages import run
 from unteach.references.work import do
 from unteach.runtime import settle_allocator
@@ -51,7 +52,7 @@ def archive(folder: Path, train: int, test: int) -> DataSpec:
 
 def planned(folder: Path, spec: DataSpec, models: int, optim: Sgd, augment: Augment) -> Manifest:
     data = spec.load()
-    plan = Halves(models=models)(units_of(len(data.train) + len(data.test)))
+    plan = Halves(models=models)(units_of(size_of(data)))
     blueprint = Blueprint(name=SMALL.name, classes=10, shape=(1, 28, 28))
     jobs = jobs_of(plan, blueprint=blueprint, recipe=Recipe(optim=optim, augment=augment))
     return Manifest(source=spec, fingerprint=data.fingerprint, cache=Cache(folder), jobs=jobs)

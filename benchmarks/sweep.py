@@ -24,7 +24,7 @@ import torch
 
 from protocols import SWEEPS, best_point, some_of
 from unteach.checkpoint import Checkpoint
-from unteach.data import DataSet, forget_ids, split
+from unteach.data import forget_ids, split
 from unteach.data import load as load_data
 from unteach.engine import Engine
 from unteach.knobs import is_rate, knob, turned
@@ -201,7 +201,7 @@ def case_of(scene: Scene, seed: int, folder: Path) -> Case:
         wrong = wrong_labels(data.train.labels, len(data.train.classes), rng)
         mislabelled = torch.rand(len(data.train), generator=rng) < scene.noise
         noisy = data.train.relabel(torch.where(mislabelled, wrong, data.train.labels))
-        data = DataSet(name=f"{data.name}, {scene.noise:.0%} noise", train=noisy, test=data.test)
+        data = replace(data, name=f"{data.name}, {scene.noise:.0%} noise", train=noisy, augment=None)
     held = tuple(forget_ids(scene.validation, data.train, 1000 + seed))
     taken = set(held)
     request = tuple(name for name in forget_ids(scene.request, data.train, seed) if name not in taken)

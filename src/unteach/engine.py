@@ -124,6 +124,13 @@ class Engine:
         model.load_state_dict({name: getattr(value, "full_tensor", lambda v=value: v)() for name, value in state})
         self.place(model)
 
+    def agree(self, model: torch.nn.Module) -> None:
+        """The first process's buffers for all: noise that each draws for itself may have moved them apart."""
+        if self._fabric is None:
+            return
+        for buffer, value in zip(model.buffers(), self._from_first([buffer.cpu() for buffer in model.buffers()])):
+            buffer.copy_(value)
+
     def refuse_if_divided(self, what: str) -> None:
         """Refuse work that needs whole weights while it trains, where they are divided among processes."""
         if self.divides_weights:
@@ -186,9 +193,6 @@ class Engine:
 
         At the end every process's generator is where the first one's is, so that they go on alike.
         """
-        if self._fabric is None:
-            yield rng
-            return
         if self.rank:
             rng.manual_seed(rng.initial_seed() + self.rank)
         yield rng
@@ -196,6 +200,8 @@ class Engine:
 
     def _from_first(self, value: T, rank: int = 0) -> T:
         """The first process's value, or that of another one, for all."""
+        if self._fabric is None:
+            return value
         held = [value]
         torch.distributed.broadcast_object_list(held, rank)
         return held[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from multiprocessing import parent_process
 from typing import Any
 
@@ -16,20 +16,26 @@ from unteach.types import Refusal
 
 def summed(values: torch.Tensor) -> torch.Tensor:
     """The sum over all processes, on each of them; gradients flow back to every process's own values."""
-    total: torch.Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    total: torch.Tensor = _sum_function().apply(values)
     return total
 
 
-class _Sum(torch.autograd.Function):
-    """What each process does with the sum moves every process's values: their gradients add up as well."""
+@cache
+def _sum_function() -> Any:
+    """The sum as torch.autograd wants it; made when it is asked for, since ``--help`` need not load torch."""
 
-    @staticmethod
-    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
-        return _added(values)
+    class Sum(torch.autograd.Function):
+        """What each process does with the sum moves every process's values: their gradients add up as well."""
 
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return _added(gradient)
+        @staticmethod
+        def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+            return _added(values)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return _added(gradient)
+
+    return Sum
 
 
 def _added(values: torch.Tensor) -> torch.Tensor:

@@ -186,6 +186,7 @@ def fit(
             engine.events.emit("epoch", stage=label, **record)
             if engine.divides_weights:
                 engine.collect(wrapped, model)
+            engine.agree(model)
             if watch is not None:
                 watch(model, label, epoch + 1)
             if engine.rank == 0:

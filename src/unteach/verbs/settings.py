@@ -26,7 +26,8 @@ class DataChoice:
     """Which data, and where they are."""
 
     data: str = "digits"
-    """Data set: digits, fashion-mnist, cifar10, cifar100, cmu-faces, folder:PATH, npz:PATH or parquet:PATH."""
+    """Data set: a name from `unteach list`, such as digits, cifar10 or mufac:identity; folder:PATH, npz:PATH, parquet:PATH,
+    hub:PATH, wds:SHARDS, torchvision:NAME."""
     data_root: Path | None = None
     """Folder with the data set's files; also looked for in UNTEACH_DATA."""
     task: str | None = None
