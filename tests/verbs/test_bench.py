@@ -44,7 +44,7 @@ def bench(name: str, *more: str) -> int:
     return main(
         [
             *("bench", name, "--cache", "cache", "--out", "out", "--quiet", "true", "--device", "cpu"),
-            *("--executor.workers", "0", "--threads", "1", *more),
+            *("--executor.workers", "1", "--threads", "1", *more),
         ]
     )
 
