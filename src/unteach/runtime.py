@@ -31,3 +31,10 @@ def settle_allocator() -> bool:
     wanted = ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, _ALL), (_TOP_PAD, 64 << 20))
     taken = [mallopt(ctypes.c_int(name), ctypes.c_int(size)) == 1 for name, size in wanted]
     return all(taken)
+
+
+def load_optimisers() -> None:
+    """Let torch load what its first optimiser loads (its compiler, some seconds), before a clock runs for a method's work."""
+    import torch
+
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)

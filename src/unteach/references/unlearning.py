@@ -22,6 +22,7 @@ from unteach.plugins import origin, title
 from unteach.recipe import Recipe
 from unteach.references.job import TrainingJob, made_with, of_pool
 from unteach.references.pool import chosen, unpack
+from unteach.runtime import load_optimisers
 from unteach.store import digest_of, record, restored
 from unteach.types import Method, Refusal, Split
 from unteach.user_code import recall
@@ -66,6 +67,7 @@ class UnlearningJob:
             )
         held = data.train.take(data.train.positions(self.parent.validation)) if self.parent.validation else None
         parts = Split(forget=chosen(data, forgotten), retain=chosen(data, members & ~forgotten), validation=held)
+        load_optimisers()
         method, billed, start, units = self.method, len(engine.stages), time.perf_counter(), engine.meter.units
         if engine.scratch is not None and getattr(method, "stored", "") is None:
             method = replace(method, stored=engine.scratch / "stored.safetensors")  # type: ignore[type-var, misc]

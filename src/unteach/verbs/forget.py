@@ -22,6 +22,7 @@ from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.references.tiers import Company
 from unteach.references.unlearning import settled, told
+from unteach.runtime import load_optimisers
 from unteach.store import digest_of, load_tensors
 from unteach.tracking import finals
 from unteach.types import Method, Refusal, Split
@@ -156,6 +157,7 @@ class Forget:
             + ([plain(self.guard)] if self.guard != Guard() else [])
         )
         if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
+            load_optimisers()
             start = time.perf_counter()
             before = engine.meter.units
             rng = torch.Generator().manual_seed(self.seed)
