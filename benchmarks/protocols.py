@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unteach.attacks import Schedule
 from unteach.data import DataSet
 from unteach.data.augment import Augment
+from unteach.data.subset import few
 from unteach.knobs import is_rate, turned
 from unteach.methods import METHODS, Amun, Aru, Dau, FineTune, GradientAscent, NegGradPlus, RandomLabel, Trw
 from unteach.methods.amun import NEIGHBOURS
@@ -132,8 +131,7 @@ SWEEPS = Path(__file__).parent / "sweeps"
 
 def some_of(data: DataSet, count: int) -> DataSet:
     """The data with so many training examples, always the same ones."""
-    rows = np.sort(np.random.default_rng(7).permutation(len(data.train))[:count])
-    return replace(data, name=f"{data.name}, {count}", train=data.train.take(rows), augment=None)
+    return replace(few(data, count), augment=None)
 
 
 def best_point(runs: list[tuple[list[dict[str, Any]], float]]) -> tuple[int, float]:
