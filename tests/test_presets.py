@@ -12,7 +12,7 @@ import pytest
 from made import blobs
 from unteach import presets
 from unteach.cli import main
-from unteach.knobs import has, is_rate
+from unteach.knobs import has, is_rate, knob
 from unteach.methods import METHODS, Amun, FineTune
 from unteach.presets import Preset, preset, scenario_of, with_preset
 from unteach.recipe import Recipe
@@ -102,6 +102,11 @@ def test_the_table_that_is_shipped_names_settings_within_the_cards_ranges(name: 
         assert row["scenes"]
         for path, value in row["knobs"].items():
             assert has(METHODS[name](), path)
+            assert path not in presets.fixed(METHODS[name]()), "a preset may not make another row of it"
+            if path not in search:  # epochs that the sweep's budget cut
+                assert path.endswith("epochs")
+                assert 1 <= value < knob(METHODS[name](), path)
+                continue
             values = search[path]
             if isinstance(values, Choice):
                 assert value in values.values
