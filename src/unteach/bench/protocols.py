@@ -181,6 +181,20 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
             "itself can't be redistributed: this is its comparison on faces that can.",
         ),
     },
+    "faces-attributes": {
+        "laptop": Protocol(
+            data="cmu-faces:size=32",
+            task="all",
+            model="small-cnn",
+            recipe=Recipe(optim=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle")),
+            requests=("group:an2i,at33", "group:boland,bpm", "group:ch4f,cheyer"),
+            rows=with_constant(named("finetune", "cf-k", "gradient-ascent", "neggrad-plus", "scrub", "aru", "amun")),
+            retrained=5,
+            nomus=True,
+            title="CMU faces, nine attributes",
+            about="As MUCAC: several yes-or-no labels an image, most of them mostly no. NoMUS pays a constant answer for that.",
+        ),
+    },
     "mufac": {"gpu": IDENTITY, "paper": replace(IDENTITY, seeds=(0, 1, 2, 3, 4), runs=3)},
     "mufac-published": {
         "gpu": replace(
