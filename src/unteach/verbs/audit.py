@@ -16,7 +16,7 @@ from unteach.tracking import finals
 from unteach.types import Refusal, Split
 from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth, method_of
-from unteach.verbs.evaluation import Cast, evaluate
+from unteach.verbs.evaluation import Cast, evaluate, show
 from unteach.verbs.request import recipe_of, refuse_unless_references, request
 from unteach.verbs.settings import DataChoice, Machine, Output, anywhere, check_seed
 from unteach.verbs.train import plain
@@ -93,6 +93,8 @@ class AuditRun:
                 company=company,
             )
             engine.events.conclude(*finals(findings))
+            if engine.rank == 0:
+                show(findings, cast.unlearned.path, folder)
         return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0
 
     def _company(self, data: DataSet, cast: Cast, parts: Split, engine: Engine) -> Company:

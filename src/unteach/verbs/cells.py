@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -196,19 +194,18 @@ class Bench:
         if (folder / "cell.json").is_file() and read_json(folder / "cell.json").get("key") == key:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(io.StringIO()):  # its table is for one audit, not for some hundred
-            findings = evaluate(
-                self.data,
-                parts,
-                Cast(original=original, unlearned=judged, retrained=others),
-                spec=self.protocol.requests[cell.request],
-                tolerance=Tolerance(),
-                retain_sample=self.protocol.retain_sample,
-                seed=0,
-                folder=folder,
-                engine=self.engine,
-                company=company if self.protocol.halves else None,
-            )
+        findings = evaluate(
+            self.data,
+            parts,
+            Cast(original=original, unlearned=judged, retrained=others),
+            spec=self.protocol.requests[cell.request],
+            tolerance=Tolerance(),
+            retain_sample=self.protocol.retain_sample,
+            seed=0,
+            folder=folder,
+            engine=self.engine,
+            company=company if self.protocol.halves else None,
+        )
         told = read(findings, self._readings(folder / "signals.safetensors", parts, findings))
         write_json(folder / "cell.json", {"key": key, **told})
         (folder / "signals.safetensors").unlink()

@@ -73,10 +73,7 @@ def evaluate(
 
     ``company``: the models of a tier, all there; with them every measure is taken that they allow.
     """
-    from rich.console import Console
-
     from unteach.report import render
-    from unteach.verbs.terminal import results_table
 
     retain = _sample(parts.retain, retain_sample, seed)
     given = {"retain": retain, "forget": parts.forget, "test": data.test, "unseen": data.unseen}
@@ -118,7 +115,16 @@ def evaluate(
     write_json(folder / "findings.json", findings)
     _save_signals(folder / "signals.safetensors", signals, names)
     filed = read_json(folder / "findings.json")  # the page of the file: `unteach report` then draws the same bytes
-    pages = render(filed, folder, thumbnails=_thumbnails(parts.forget, findings))
+    render(filed, folder, thumbnails=_thumbnails(parts.forget, findings))
+    return findings
+
+
+def show(findings: dict[str, Any], unlearned: Path, folder: Path) -> None:
+    """What a person reads after an audit: the table, the verdict and why, what it could see, and what it cost."""
+    from rich.console import Console
+
+    from unteach.verbs.terminal import results_table
+
     console = Console()
     console.print(results_table(findings))
     console.print(findings["summary"], highlight=False)
@@ -130,9 +136,8 @@ def evaluate(
             console.print(sentence[0].upper() + sentence[1:], highlight=False)
     _print_power(findings)
     _print_cost(findings["cost"])
-    print(f"unlearned model: {cast.unlearned.path}")
-    print(f"report: {next(page for page in pages if page.suffix == '.html')}")
-    return findings
+    print(f"unlearned model: {unlearned}")
+    print(f"report: {folder / 'report.html'}")
 
 
 def _alike(data: DataSet, parts: Split, judged: dict[str, Examples]) -> np.ndarray | None:

@@ -28,7 +28,7 @@ from unteach.tracking import finals
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth
-from unteach.verbs.evaluation import Cast, evaluate
+from unteach.verbs.evaluation import Cast, evaluate, show
 from unteach.verbs.request import (
     recipe_of,
     refuse_unless_in_range,
@@ -128,6 +128,8 @@ class Forget:
                 company=company,
             )
             engine.events.conclude(*finals(findings))
+            if engine.rank == 0:
+                show(findings, cast.unlearned.path, folder)
         return 3 if self.gate and findings["verdict"] != INDISTINGUISHABLE else 0
 
     def _method(self, original: Checkpoint, parts: Split) -> Method:
