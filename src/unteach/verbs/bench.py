@@ -32,8 +32,8 @@ class BenchRun:
     protocol: str = ""
     """The protocol's name, such as cifar10-random10; it may stand right after the verb."""
     profile: str = ""
-    """ci (minutes, embedded data), laptop (about an hour on two cores), gpu (one card) or paper; left out, the first there is of
-    laptop, gpu."""
+    """ci (seconds, embedded data), laptop (a small network, fewer images), gpu (one card) or paper; left out, the first there is
+    of laptop, gpu."""
     methods: tuple[str, ...] = ()
     """Only these rows of it; or further methods: names of `unteach list`, file.py:NAME."""
     seeds: int = 0
@@ -47,7 +47,8 @@ class BenchRun:
     preset: bool = True
     """Whether settings at their defaults are those measured for such requests."""
     trials: int = 0
-    """Trials of tuning on a proxy request, for every method as many; 0 for none. It needs a protocol with validation data."""
+    """Trials of tuning on a proxy request, for every method as many; 0 for none. Without validation data in the
+    protocol 15 % of the training set are held out."""
     data_root: Path | None = None
     """Folder with the data set's files; also looked for in UNTEACH_DATA."""
     table: bool = False
