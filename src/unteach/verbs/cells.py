@@ -147,7 +147,9 @@ class Bench:
         planned = self.depth.company(
             self.data, self.source, original, self.protocol.recipe, parts, method, 0, self.precision
         )
-        halves = self.protocol.halves if self.protocol.steps == 1 else 0  # sequences are judged beside retrained models only
+        halves = (
+            self.protocol.halves if self.protocol.steps == 1 else 0
+        )  # sequences are judged beside retrained models only
         tier = Tier(retrained=self.protocol.retrained, halves=halves)
         return self.depth.gather(replace(planned, tier=tier), original, self.engine)
 
