@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from unteach.attacks import Schedule
+from unteach.bench.rows import aru_readings, dau_methods
 from unteach.data import DataSet
 from unteach.data.augment import Augment
 from unteach.data.subset import few
 from unteach.knobs import is_rate, turned
-from unteach.methods import METHODS, Amun, Aru, Dau, FineTune, GradientAscent, NegGradPlus, RandomLabel, Trw
+from unteach.methods import METHODS, Amun, FineTune, GradientAscent, NegGradPlus, RandomLabel, Trw
 from unteach.methods.amun import NEIGHBOURS
 from unteach.prune import Prune
 from unteach.recipe import Recipe
-from unteach.sensitivity import Sensitivity
 from unteach.spectral import Clip
 from unteach.trades import Trades
 from unteach.train import Sgd
@@ -71,23 +71,6 @@ def some(every: dict[str, Method], *names: str) -> dict[str, Method]:
     return {name: every[name] for name in names}
 
 
-def aru_readings(epochs: int, batch: int, augment: Augment | None = None) -> dict[str, Method]:
-    """ARU in every reading of its text: which half is reset, by which noise, and to what."""
-    optim = Sgd(lr=0.01, epochs=epochs, batch=batch, schedule=f"step:{max(1, epochs // 2)}", weight_decay=0.0)
-    aru = Aru(optim=optim, augment=augment)
-    random_noise = replace(aru.attack, steps=0)
-    return {
-        "finetune, same repair": FineTune(optim=optim, augment=augment),
-        "aru smallest": aru,
-        "aru largest": replace(aru, which="largest"),
-        "aru random half": replace(aru, which="random"),
-        "aru smallest, ascent": replace(aru, attack=replace(aru.attack, descend=False)),
-        "aru smallest, random noise": replace(aru, attack=random_noise),
-        "aru largest, random noise": replace(aru, which="largest", attack=random_noise),
-        "aru smallest, fresh": replace(aru, reset="fresh"),
-    }
-
-
 def class_methods(epochs: int, augment: Augment | None = None) -> dict[str, Method]:
     """Forgetting a class: TRW beside what it is compared with, all with the same epochs over the retain set."""
     optim = Sgd(lr=0.01, epochs=epochs, batch=128)
@@ -115,15 +98,6 @@ def amun_sets(epochs: int) -> dict[str, Method]:
         for panel, (retain, forget) in panels.items()
         for kind in NEIGHBOURS
     }
-
-
-def dau_methods(draws: int, pretraining: int, augment: Augment | None = None, **changes: float) -> dict[str, Method]:
-    """DAU beside fine-tuning of the same steps."""
-    dau = replace(
-        Dau(augment=augment, pretraining=pretraining, sensitivity=Sensitivity(draws=draws, chunk=draws)),
-        **changes,  # type: ignore[arg-type]
-    )
-    return {"finetune, same steps": FineTune(optim=dau.optim, augment=augment), "dau": dau}
 
 
 SWEEPS = Path(__file__).parent / "sweeps"
@@ -202,18 +176,6 @@ FACES = Protocol(
     seeds=(0, 1, 2, 3, 4),
     methods=methods(5, batch=32, rate=0.05),
 )
-# AMUN's own recipe and DAU's; they need a GPU (200 and 182 epochs of ResNet-18, resumable epoch by epoch).
-RESNET = replace(
-    CIFAR,
-    model="resnet18-amun",
-    recipe=Recipe(optim=Sgd(lr=0.1, epochs=200, batch=128, schedule="step:40"), augment=Augment(crop=4, flip=True)),
-    seeds=(0, 1, 2),
-    references=3,
-    methods=methods(10, augment=Augment(crop=4, flip=True)),
-)
-DAU_RECIPE = Recipe(
-    optim=Sgd(lr=0.1, epochs=182, batch=256, schedule="multistep:91,136"), augment=Augment(crop=4, flip=True)
-)
 PROTOCOLS = {
     "fashion-random10": FASHION,
     "fashion-random100": replace(FASHION, ids="random:100", methods=methods(2)),
@@ -225,32 +187,6 @@ PROTOCOLS = {
         methods=methods(2, augment=Augment(crop=2, flip=True)),
     ),
     "cifar-random10": CIFAR,
-    "cifar-resnet18-random10": RESNET,
-    # The papers' own networks and recipes, for a GPU.
-    "cifar-resnet18-aru": replace(RESNET, methods=aru_readings(10, 64, RESNET.recipe.augment)),
-    "cifar-resnet18-class3": replace(RESNET, ids="class:3", methods=class_methods(10, RESNET.recipe.augment)),
-    "cifar-resnet18-smooth": replace(
-        RESNET,
-        recipe=replace(RESNET.recipe, clip=Clip()),
-        methods=some(methods(10, augment=RESNET.recipe.augment), "finetune", "amun", "amun-adv-only"),
-    ),
-    "cifar-resnet18-robust": replace(
-        RESNET,
-        recipe=replace(RESNET.recipe, trades=Trades()),
-        methods=some(methods(10, augment=RESNET.recipe.augment), "finetune", "amun", "amun-adv-only"),
-    ),
-    "cifar-resnet18-dau": replace(
-        RESNET,
-        validation="random:0.1",
-        recipe=DAU_RECIPE,
-        methods=dau_methods(draws=10, pretraining=1000, augment=DAU_RECIPE.augment),
-    ),
-    "cifar-resnet18-dau-sparse": replace(
-        RESNET,
-        validation="random:0.1",
-        recipe=replace(DAU_RECIPE, prune=Prune(share=0.95, rewind=8)),
-        methods=dau_methods(draws=10, pretraining=1000, augment=DAU_RECIPE.augment),
-    ),
     "faces-person": FACES,
     "fashion-amun-sets": replace(FASHION, methods=amun_sets(20)),
     "fashion-smooth": replace(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unteach.bench.people import PEOPLE
 from unteach.bench.protocol import Protocol
-from unteach.bench.rows import AMUN, AMUN_FORGET_ONLY, CLASS, FEW, MUFAC, SMOOTH, mufac_published, named, with_constant
+from unteach.bench.rows import AMUN, AMUN_FORGET_ONLY, CLASS, FEW, SMOOTH, aru_readings, dau_methods, named
 from unteach.data.augment import Augment
 from unteach.prune import Prune
 from unteach.recipe import Recipe
@@ -14,7 +15,6 @@ from unteach.trades import Trades
 from unteach.train import Sgd
 
 CROPS = Augment(crop=4, flip=True)
-FACES = Augment(flip=True, shear=10, zoom=0.2, brightness=0.2, contrast=0.2, saturation=0.2)
 
 CI = Protocol(
     data="digits",
@@ -77,25 +77,6 @@ def _random(share: str) -> dict[str, Protocol]:
 
 
 CLASSES = {"ci": ("class:3",), "laptop": ("class:cat", "class:dog", "class:ship")}
-MUFAC_RECIPE = Recipe(
-    optim=Sgd(lr=0.01, epochs=30, batch=64, weight_decay=0.0, schedule="step:10"),
-    augment=FACES,
-)
-# The benchmark's own training leaves the original and the retrained model on different terms; this one is stronger.
-MUFAC_STRONGER = Recipe(optim=Sgd(lr=0.05, epochs=60, batch=64, schedule="onecycle"), augment=FACES)
-IDENTITY = Protocol(
-    data="mufac:identity",
-    model="resnet18-face",
-    recipe=MUFAC_STRONGER,
-    requests=("benchmark",),
-    rows=with_constant(named(*MUFAC)),
-    retrained=5,
-    halves=16,
-    nomus=True,
-    title="MUFAC, whole identities",
-    about="Age of faces; the request is whole people, near-duplicates are removed, original and retrained models share "
-    "one recipe.",
-)
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "cifar10-random10": _random("0.1"),
     "cifar10-random50": _random("0.5"),
@@ -165,59 +146,6 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
             title="Fashion-MNIST, a whole class",
         ),
     },
-    "faces": {
-        "laptop": Protocol(
-            data="cmu-faces:size=32",
-            task="pose",
-            model="small-cnn",
-            recipe=Recipe(optim=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle")),
-            requests=("group:an2i,at33", "group:boland,bpm", "group:ch4f,cheyer"),
-            rows=with_constant(named(*MUFAC)),
-            retrained=5,
-            halves=16,
-            nomus=True,
-            title="CMU faces by MUFAC's protocol",
-            about="Pose of the head; the request is two of sixteen people, non-members are four unseen ones. MUFAC "
-            "itself can't be redistributed: this is its comparison on faces that can.",
-        ),
-    },
-    "faces-attributes": {
-        "laptop": Protocol(
-            data="cmu-faces:size=32",
-            task="all",
-            model="small-cnn",
-            recipe=Recipe(optim=Sgd(lr=0.05, epochs=30, batch=32, schedule="onecycle")),
-            requests=("group:an2i,at33", "group:boland,bpm", "group:ch4f,cheyer"),
-            rows=with_constant(named("finetune", "cf-k", "gradient-ascent", "neggrad-plus", "scrub", "aru", "amun")),
-            retrained=5,
-            nomus=True,
-            title="CMU faces, nine attributes",
-            about="As MUCAC: several yes-or-no labels an image, most of them mostly no. NoMUS pays a constant answer for that.",
-        ),
-    },
-    "mufac": {"gpu": IDENTITY, "paper": replace(IDENTITY, seeds=(0, 1, 2, 3, 4), runs=3)},
-    "mufac-published": {
-        "gpu": replace(
-            IDENTITY,
-            data="mufac:original",
-            recipe=MUFAC_RECIPE,
-            rows=with_constant(mufac_published(FACES)),
-            title="MUFAC as published",
-            about="The benchmark's own split, recipe and settings (arXiv 2311.02240): for comparison with its table, "
-            "whose original and retrained model do not share a recipe.",
-        ),
-    },
-    "mucac": {
-        "gpu": replace(
-            IDENTITY,
-            data="mucac",
-            task="multilabel",
-            recipe=Recipe(optim=Sgd(lr=0.01, epochs=8, batch=64, schedule="onecycle"), augment=FACES),
-            rows=with_constant(named("finetune", "cf-k", "gradient-ascent", "neggrad-plus", "scrub", "aru", "amun")),
-            title="MUCAC, three attributes",
-            about="Gender, smile and age of CelebA-HQ's faces; the request is 1,060 identities (arXiv 2311.02240).",
-        ),
-    },
     "cifar20-subclass": _profiles(
         "CIFAR-20, one subclass",
         "A fine class of CIFAR-100 under coarse labels: retraining still answers with the superclass, and that is the target.",
@@ -262,6 +190,32 @@ for _name, _change, _words in (
             about=f"The original is {_words}, and so are retrained models.",
         )
         for profile, base in (("ci", CI), ("laptop", LAPTOP), ("gpu", GPU))
+    }
+
+PROTOCOLS |= PEOPLE
+PROTOCOLS["cifar10-aru"] = {
+    profile: replace(
+        base,
+        rows=aru_readings(epochs, 64, base.recipe.augment),
+        title="CIFAR-10, random 10 %, ARU in all its readings",
+        about="Which half is reset, by which noise and to what: the text and the code of ARU (arXiv 2401.08998) differ.",
+    )
+    for profile, base, epochs in (("laptop", LAPTOP, 3), ("gpu", GPU, 10))
+}
+_DAU_GPU = replace(
+    GPU, recipe=Recipe(optim=Sgd(lr=0.1, epochs=182, batch=256, schedule="multistep:91,136"), augment=CROPS)
+)
+for _name, _share in (("dau", 0.0), ("dau-sparse", 0.95)):
+    PROTOCOLS[f"cifar10-{_name}"] = {
+        profile: replace(
+            base,
+            recipe=replace(base.recipe, prune=Prune(share=_share, rewind=rewind) if _share else None),
+            rows=dau_methods(draws=draws, pretraining=steps, augment=base.recipe.augment),
+            validation="random:0.1",
+            title=f"CIFAR-10, random 10 %, DAU{' on networks with a twentieth of their weights' if _share else ''}",
+            about="DAU beside fine-tuning of the same steps; what its attacker learns from is held out of training.",
+        )
+        for profile, base, draws, steps, rewind in (("laptop", LAPTOP, 2, 300, 1), ("gpu", _DAU_GPU, 10, 1000, 8))
     }
 
 

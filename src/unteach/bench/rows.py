@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from unteach.bench.constant import Constant
 from unteach.data.augment import Augment
-from unteach.methods import METHODS, Aru, CfK, FineTune, GradientAscent, NegGradPlus, Scrub, Unsir
+from unteach.methods import METHODS, Aru, CfK, Dau, FineTune, GradientAscent, NegGradPlus, Scrub, Unsir
 from unteach.methods.unsir import BatchNoise
+from unteach.sensitivity import Sensitivity
 from unteach.train import Sgd
 from unteach.types import Method
 
@@ -87,3 +88,26 @@ def mufac_published(augment: Augment | None, k: int = 11) -> dict[str, Method]:
         "scrub": Scrub(optim=optim, msteps=2, augment=augment),
         "aru": Aru(augment=augment),
     }
+
+
+def aru_readings(epochs: int, batch: int, augment: Augment | None = None) -> dict[str, Method]:
+    """ARU in every reading of its text: which half is reset, by which noise, and to what."""
+    optim = Sgd(lr=0.01, epochs=epochs, batch=batch, schedule=f"step:{max(1, epochs // 2)}", weight_decay=0.0)
+    aru = Aru(optim=optim, augment=augment)
+    random_noise = replace(aru.attack, steps=0)
+    return {
+        "finetune, same repair": FineTune(optim=optim, augment=augment),
+        "aru smallest": aru,
+        "aru largest": replace(aru, which="largest"),
+        "aru random half": replace(aru, which="random"),
+        "aru smallest, ascent": replace(aru, attack=replace(aru.attack, descend=False)),
+        "aru smallest, random noise": replace(aru, attack=random_noise),
+        "aru largest, random noise": replace(aru, which="largest", attack=random_noise),
+        "aru smallest, fresh": replace(aru, reset="fresh"),
+    }
+
+
+def dau_methods(draws: int, pretraining: int, augment: Augment | None = None) -> dict[str, Method]:
+    """DAU beside fine-tuning of the same steps."""
+    dau = Dau(augment=augment, pretraining=pretraining, sensitivity=Sensitivity(draws=draws, chunk=draws))
+    return {"finetune, same steps": FineTune(optim=dau.optim, augment=augment), "dau": dau}
