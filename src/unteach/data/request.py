@@ -58,7 +58,7 @@ def forget_ids(
     elif colon and kind == "group":
         rows = _of_groups(rest, train)
     else:
-        ids = _from_file(spec)
+        ids = read_ids(spec)
         _where(ids, train)
         return ids
     ids = [str(name) for name in train.ids[rows]]
@@ -208,7 +208,8 @@ def _choices(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (f" … {len(names)} in all" if len(names) > 20 else "")
 
 
-def _from_file(spec: str) -> list[str]:
+def read_ids(spec: str) -> list[str]:
+    """The ids in a file (.txt, .csv, .json) as they stand there. Raises: Refusal for a file that holds no list of ids."""
     path = Path(spec)
     if not path.is_file():
         raise Refusal(f"expected {FORMS}, got {spec!r}, which is no file here; check the path or the spelling")

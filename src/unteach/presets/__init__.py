@@ -43,7 +43,7 @@ def scenario_of(split: Split) -> str:
 
 def preset(method: Method, split: Split) -> Preset | None:
     """The preset of this method for such a request; None where nothing was measured."""
-    row = _table().get(_row_of(method), {}).get(scenario_of(split))
+    row = _table().get(row_of(method), {}).get(scenario_of(split))
     return Preset(**{**row, "scenes": tuple(row["scenes"])}) if row else None
 
 
@@ -57,7 +57,7 @@ def with_preset(method: Method, split: Split, recipe: Recipe | None) -> tuple[Me
     if found is None:
         return method, ""
     peak = recipe.optim.lr if recipe else USUAL_PEAK
-    default = METHODS[_row_of(method)]()
+    default = METHODS[row_of(method)]()
     turns = {
         path: peak * float(value) if is_rate(path) and isinstance(value, float | int) else value
         for path, value in found.knobs.items()
@@ -72,11 +72,11 @@ def with_preset(method: Method, split: Split, recipe: Recipe | None) -> tuple[Me
 
 def fixed(method: Method) -> frozenset[str]:
     """The settings that make this row of the table what it is, such as ``beta`` of ``rwft``: no search may turn them."""
-    row = _row_of(method)
+    row = row_of(method)
     return frozenset(_own(METHODS[row])) if row else frozenset()
 
 
-def _row_of(method: Method) -> str:
+def row_of(method: Method) -> str:
     """The table's name for this method: of its class, the one with the most of its own defaults that the method has too."""
     names = {name: _own(made) for name, made in METHODS.items() if type(made()) is type(method)}
     fitting = [name for name, own in names.items() if all(getattr(method, key) == value for key, value in own.items())]
