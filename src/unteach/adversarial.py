@@ -73,6 +73,7 @@ def adversarial_set(
         ids=np.array([f"~{examples.ids[i]}" for i in at], dtype=str),
         groups=None if examples.groups is None else examples.groups[at],
         classes=examples.classes,
+        loss=examples.loss,
     )
 
 

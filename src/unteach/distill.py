@@ -72,5 +72,6 @@ def check_temperature(temperature: float) -> None:
 
 
 def _varies(source: Source) -> bool:
-    """Whether the same example may look different in another step; feature vectors never do."""
-    return source.augment not in (None, Augment()) and source.examples.inputs.ndim == 4
+    """Whether the same example may look different in another step; feature vectors do so by a user's own function only."""
+    augment = source.augment or Augment()
+    return bool(augment.own) or (augment != Augment() and source.examples.inputs.ndim == 4)

@@ -233,13 +233,18 @@ class Engine:
         job; scores that an audit reads are exact. Of several processes each takes whole batches, so that the arithmetic, and
         on a CPU every bit of it, is that of one process.
         """
-        mine, out = self.share(len(inputs), batch), []
+        mine = self.share(len(inputs), batch)
+        out = torch.zeros(0, 0)
         with evaluating(model), torch.no_grad(), autocast(self.device, self.bf16 and not exact):
             for start in range(mine.start, mine.stop, batch):
-                x = pixels(inputs[start : min(start + batch, mine.stop)].to(self.device))
-                out.append(model(x).float())
+                end = min(start + batch, mine.stop)
+                found = model(pixels(inputs[start:end].to(self.device))).float()
+                if start == mine.start:  # one place for all: small results kept one by one would cut up freed memory
+                    out = found.new_empty((mine.stop - mine.start, *found.shape[1:]))
+                out[start - mine.start : end - mine.start] = found
+                del found
         self.meter.forwards += mine.stop - mine.start
-        return self.gather(torch.cat(out) if out else torch.zeros(0, 0), len(inputs), batch).cpu()
+        return self.gather(out, len(inputs), batch).cpu()
 
     @contextmanager
     def stage(self, what: str) -> Iterator[None]:

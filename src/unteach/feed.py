@@ -62,6 +62,7 @@ class Feed:
                 str(s.examples.ids[-1]),
                 int(s.examples.labels.sum()),
                 repr(s.augment),
+                *([] if s.examples.loss is None else [s.examples.loss.code]),
             ]
             for s in self.parts
         ]

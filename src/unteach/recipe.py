@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -127,7 +128,7 @@ class Recipe:
         for number, part in parts.items():
             shard, own = ensemble.shards[number], seeds[number]
             set_masks(shard, {})
-            start = fresh(shard, seed=own, sample=pixels(part.inputs[:WHITENING_SAMPLE]))
+            start = fresh(shard, seed=own, sample=partial(_first, part))
             shard.load_state_dict(start.state_dict())
             which = f"{label}, shard {number + 1} of {len(ensemble.shards)}"
             log += self(shard, part, seed=own, engine=engine, label=which)
@@ -150,3 +151,8 @@ class Recipe:
             return task.loss(network(batch.inputs), batch.labels, smoothing)
 
         return smooth
+
+
+def _first(examples: Examples) -> torch.Tensor:
+    """What a data-dependent first layer is set from."""
+    return pixels(examples.inputs[:WHITENING_SAMPLE])

@@ -78,6 +78,12 @@ def settings_from(instance: Any, namespace: Any, prefix: str = "", unset: bool =
             found = namespace.get(key)
             if found is None and not unset and not _may_be_none(hints[name]):
                 raise Refusal(f"expected a value for {key}, got null; give one or leave it out")
+            if found and "pin" in item.metadata:  # code is named here, and may run; settings in files have its SHA-256
+                found = (
+                    [item.metadata["pin"](one) for one in found]
+                    if isinstance(value, tuple)
+                    else item.metadata["pin"](found)
+                )
             if found is not None or not unset:
                 values[name] = tuple(found) if isinstance(value, tuple) and found is not None else found
     return None if unset and not values else replace(instance, **values)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+
+from unteach.mapped import Mapped, blocks
 
 if TYPE_CHECKING:
     from unteach.engine import Engine
@@ -18,14 +20,36 @@ class Refusal(Exception):  # noqa: N818 - it is not a fault of the program
     """Bad input, told in one sentence: *expected … got …; do …*. The command line prints it and exits with 2."""
 
 
+@dataclass(frozen=True)
+class OwnLoss:
+    """A user's loss, in training and by methods in place of cross-entropy; no audit reads it.
+
+    ``function``: logits and labels to the loss of each example, shape ``n``. ``code``: its name and SHA-256, see ``user_code``.
+    """
+
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    code: str
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+        if smoothing:
+            raise Refusal(f"expected no label smoothing with a loss of your own, got {smoothing}; do it in {self.code}")
+        found = self.function(logits.float(), labels)
+        if not isinstance(found, torch.Tensor) or found.shape != labels.shape[:1]:
+            shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+            raise Refusal(f'expected one loss per example from {self.code}, got {shape}; such as by reduction="none"')
+        return found
+
+
 class MultiClass:
     """One label of ``classes`` per example; labels are int64 of shape ``n``, logits ``n × classes``."""
 
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
+    def __init__(self, classes: int, own: OwnLoss | None = None) -> None:
+        self.classes, self.own = classes, own
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """Cross-entropy of each example, in nats, shape ``n``; ``smoothing`` spreads that share of each label over all."""
+        if self.own is not None:
+            return self.own(logits, labels, smoothing)
         return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
 
     def correct(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -56,11 +80,13 @@ class MultiClass:
 class MultiLabel:
     """``classes`` yes-or-no labels per example; labels are float32 0/1 of shape ``n × classes``."""
 
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
+    def __init__(self, classes: int, own: OwnLoss | None = None) -> None:
+        self.classes, self.own = classes, own
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """Binary cross-entropy averaged over the labels of each example, in nats, shape ``n``."""
+        if self.own is not None:
+            return self.own(logits, labels, smoothing)
         soft = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
         return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), soft, reduction="none").mean(1)
 
@@ -88,13 +114,15 @@ Task = MultiClass | MultiLabel
 class Examples:
     """Inputs with labels and names: the only notion of a data set in this library.
 
-    ``inputs``: uint8 images 0–255 of shape ``n × c × h × w``, or float32 (perturbed images in 0–1; features).
+    ``inputs``: uint8 images 0–255 of shape ``n × c × h × w``, or float32 (perturbed images in 0–1; features ``n × k``; embeddings
+    ``n × tokens × width``). Those of data larger than memory are ``Mapped``, which reads from disk what it is asked for.
     ``labels``: int64 ``n`` (one class each) or float32 ``n × k`` (multi-label).
     ``ids``: array of ``n`` different strings that stay with their example through every selection.
     ``groups``: array of ``n`` strings (person, household …) or None.
     ``classes``: the names of the classes, or of the labels of a multi-label task.
     ``kinds``: array of ``n`` strings (subclass, site …) or None. Unlike a group, a kind is no unit of what was drawn: training
     and test data both have examples of it, and no half of the data must keep it whole.
+    ``loss``: the user's own, or None for cross-entropy; ``task`` tells it to whoever trains.
     """
 
     inputs: torch.Tensor
@@ -103,6 +131,7 @@ class Examples:
     groups: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     kinds: np.ndarray | None = None
+    loss: OwnLoss | None = None
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
@@ -118,7 +147,8 @@ class Examples:
     @property
     def task(self) -> Task:
         """What the labels ask of a model."""
-        return MultiLabel(len(self.classes)) if self.labels.ndim == 2 else MultiClass(len(self.classes))
+        kind = MultiLabel if self.labels.ndim == 2 else MultiClass
+        return kind(len(self.classes), self.loss)
 
     def take(self, index: torch.Tensor | np.ndarray | Sequence[int]) -> Examples:
         """The examples at these positions, in this order."""
@@ -126,8 +156,8 @@ class Examples:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         at = torch.from_numpy(rows)
         groups, kinds = (None if names is None else names[rows] for names in (self.groups, self.kinds))
-        inputs, labels, ids = self.inputs[at], self.labels[at], self.ids[rows]
-        return replace(self, inputs=inputs, labels=labels, ids=ids, groups=groups, kinds=kinds)
+        inputs = self.inputs.chosen(rows) if isinstance(self.inputs, Mapped) else self.inputs[at]
+        return replace(self, inputs=inputs, labels=self.labels[at], ids=self.ids[rows], groups=groups, kinds=kinds)
 
     def relabel(self, labels: torch.Tensor) -> Examples:
         """The same inputs and ids under other labels."""
@@ -146,12 +176,16 @@ class Examples:
         return np.fromiter((where[name] for name in ids), dtype=np.int64, count=len(ids))
 
     def fingerprint(self) -> str:
-        """SHA-256 of inputs, labels, ids, shape and class names: the same data always gives the same 64 digits."""
+        """SHA-256 of inputs, labels, ids, shape and class names: the same data always gives the same 64 digits.
+
+        A loss of the user's own counts, for whatever is kept of a training that it had a part in.
+        """
         digest = hashlib.sha256()
         for tensor in (self.inputs, self.labels):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().data)
-        for names in (self.ids.tolist(), self.classes):
+            for block in blocks(tensor):
+                digest.update(block.contiguous().numpy().data)
+        for names in (self.ids.tolist(), self.classes, *([] if self.loss is None else [[self.loss.code]])):
             digest.update("\0".join(names).encode())
         return digest.hexdigest()
 

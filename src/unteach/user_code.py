@@ -6,7 +6,9 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +74,39 @@ def recall(name: str, sha256: str) -> Any:
     if place is None:
         raise Refusal(
             f"expected the command line to name {name} (SHA-256 {sha256[:12]}), which is code from outside unteach, got a file "
-            "that does; give --method FILE:NAME if you trust it"
+            "that does; give --method FILE:NAME, or --code FILE:NAME for other things, if you trust it"
         )
     found = load(place)
     if _LOADED[found].sha256 != sha256:
         raise Refusal(f"expected {name} as it was planned (SHA-256 {sha256[:12]}), got a changed file; start again")
     return found
+
+
+def pin(code: str | Callable[..., Any]) -> str:
+    """``NAME@SHA256`` of code that the command line or the caller names, or holds: what settings and jobs keep of it.
+
+    Runs the file, as ``load`` does. What is pinned already stays as it is, and nothing runs.
+    """
+    if isinstance(code, str) and is_pinned(code):
+        return code
+    known = code_of(load(code) if isinstance(code, str) else code)
+    assert known is not None
+    return f"{known.name}@{known.sha256}"
+
+
+def is_pinned(code: str) -> bool:
+    """Whether these are the words of ``pin``."""
+    return bool(re.search("@([0-9a-f]{64})?$", code))
+
+
+def unpin(code: str) -> Any:
+    """The code that ``pin`` told, under the conditions of ``recall``."""
+    if not is_pinned(code):
+        raise Refusal(
+            f"expected code that the command line names, got {code!r}; in Python give user_code.pin({code!r})"
+        )
+    name, _, sha256 = code.rpartition("@")
+    return recall(name, sha256)
 
 
 def code_of(thing: Any) -> Code | None:

@@ -290,6 +290,8 @@ def test_a_folder_of_tables_of_features(tmp_path: Path) -> None:
         ({"a": [1.0, 2.0], "label": [0.5, 1]}, "whole numbers"),
         ({"a": [1.0, 2.0], "label": [[0, 1], [1]]}, "labels"),
         ({"a": [1.0, 2.0], "label": [0, 1], "id": ["x", "x"]}, "'x' more than once"),
+        ({"a": [1.0, 2.0], "label": [0, 1], "id": ["x", None]}, "id in every row .* row 1"),
+        ({"a": [1.0, 2.0], "label": [0, 1], "group": [None, 1]}, "group in every row .* row 0"),
         ({"image": ["x", "y"], "label": [0, 1]}, "row 0, got str"),
         ({"image": [b"x", b"y"], "label": [0, 1]}, "row 0"),
         ({"image": [None, b"y"], "label": [0, 1]}, "row 0, got NoneType"),
@@ -299,6 +301,13 @@ def test_tables_that_can_not_be_right(tmp_path: Path, columns: dict[str, Any], s
     table(tmp_path / "a.parquet", columns)
     with pytest.raises(Refusal, match=says):
         load(f"parquet:{tmp_path / 'a.parquet'}")
+
+
+def test_ids_in_a_column_of_text_keep_their_zeros(tmp_path: Path) -> None:
+    table(tmp_path / "a.parquet", {"a": [1.0, 2.0, 4.0, 6.0], "label": [0, 1, 0, 1], "id": ["007", "7", "070", "0"]})
+    data = load(f"parquet:{tmp_path / 'a.parquet'}?scale=unit")
+    assert {*data.train.ids.tolist(), *data.test.ids.tolist()} == {"007", "7", "070", "0"}
+    assert (float(data.train.inputs.min()), float(data.train.inputs.max())) == (0, 1)
 
 
 def test_files_that_are_no_table(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 import torch
 
 from unteach.data.vary import jitter, warp
+from unteach.mapped import Mapped
 from unteach.types import Refusal
+from unteach.user_code import pin, unpin
 
 LATER = {"later": True}  # settings that earlier runs had not: they are told only when they are on, see ``store.record``
 
@@ -18,7 +21,7 @@ class Augment:
     """How training images are varied, drawn anew per image and batch; all off by default.
 
     In this order: a crop at a random place of the padded image, a mirror image half the time, shear and zoom about the
-    centre, brightness, contrast, saturation. Feature vectors stay as they are.
+    centre, brightness, contrast, saturation, a function of the user's own. Feature vectors are varied by the last alone.
     *Source:* crop and flip are the usual recipe for CIFAR (He et al., 2015, arXiv 1512.03385, section 4.2), as torchvision's
     RandomCrop(size, padding) and RandomHorizontalFlip; the others as its RandomAffine and ColorJitter, for MUFAC (Choi & Na,
     2023, arXiv 2311.02240, authors' code): ``Augment(flip=True, shear=10, zoom=0.2, brightness=0.2, contrast=0.2,
@@ -42,6 +45,9 @@ class Augment:
     """Most by which the factor on the distance from the image's mean grey differs from 1; never below 0."""
     saturation: float = field(default=0.0, metadata=LATER)
     """Most by which the factor on the distance from the grey image differs from 1; nothing on one-channel images."""
+    own: str = field(default="", metadata=LATER | {"pin": pin})
+    """Your own function (inputs, generator) -> inputs, as file.py:NAME or pkg.module:NAME: floats of a batch, images
+    n × c × h × w in 0-1, to floats of that shape; it draws from the torch.Generator alone, which lives on the CPU."""
 
     def __post_init__(self) -> None:
         if self.crop < 0:
@@ -61,37 +67,48 @@ class Augment:
         return f"Augment({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
 
 
+Vary = Callable[["torch.Tensor", "torch.Generator"], "torch.Tensor"]
+
+
 class Resident:
     """All inputs of a data set on the device, ready to be gathered in batches.
 
     uint8 images ``n × c × h × w`` are kept as ``n × h × w × c``, padded once; float images and feature vectors are
-    kept as they are. *Source:* measured in this project: one gather costs a fifteenth of a per-image pipeline.
+    kept as they are. ``Mapped`` inputs stay on disk: each batch is read and laid out when its turn comes, to the same bytes.
+    *Source:* measured in this project: one gather costs a fifteenth of a per-image pipeline.
     """
 
     def __init__(self, inputs: torch.Tensor, augment: Augment | None, device: torch.device) -> None:
         self.images = inputs.ndim == 4
         self.scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
-        self.augment = (augment or Augment()) if self.images else Augment()
-        if not self.images:
-            self.pixels = inputs.to(device)
-            return
-        _, channels, self.height, self.width = inputs.shape
-        pad = self.augment.crop
-        self.padded_height, self.padded_width = self.height + 2 * pad, self.width + 2 * pad
-        if pad and self.augment.reflect:
-            if pad >= min(self.height, self.width):
+        self.augment, self.device = augment or Augment(), device
+        self.own = unpin(self.augment.own) if self.augment.own else None
+        if self.images:
+            self.height, self.width = inputs.shape[2:]
+            pad = self.augment.crop
+            self.padded_height, self.padded_width = self.height + 2 * pad, self.width + 2 * pad
+            if pad >= min(self.height, self.width) and self.augment.reflect:
                 raise Refusal(
                     f"expected crop below the image's {min(self.height, self.width)} pixels to reflect at its edge, got {pad}; "
                     "choose a smaller crop"
                 )
+            # Where the pixels of an uncropped, unflipped image stand, from its first one on.
+            rows = torch.arange(self.height, device=device)[:, None] * self.padded_width
+            self.still = (rows + torch.arange(self.width, device=device)).flatten()
+        self.mapped = inputs if isinstance(inputs, Mapped) else None
+        self.pixels = self._laid_out(inputs) if self.mapped is None else None
+
+    def _laid_out(self, inputs: torch.Tensor) -> torch.Tensor:
+        """These inputs as they are kept on the device, images pixel by pixel: ``pixels × c``."""
+        if not self.images:
+            return inputs.to(self.device)
+        pad = self.augment.crop
+        if pad and self.augment.reflect:
             padded = torch.nn.functional.pad(inputs.float(), (pad,) * 4, mode="reflect").to(inputs.dtype)
             laid_out = padded.permute(0, 2, 3, 1)
         else:
             laid_out = torch.nn.functional.pad(inputs.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
-        self.pixels = laid_out.reshape(-1, channels).contiguous().to(device)
-        # Where the pixels of an uncropped, unflipped image stand, from its first one on.
-        rows = torch.arange(self.height, device=device)[:, None] * self.padded_width
-        self.still = (rows + torch.arange(self.width, device=device)).flatten()
+        return laid_out.reshape(-1, inputs.shape[1]).contiguous().to(self.device)
 
     def batch(self, index: torch.Tensor, generator: torch.Generator, part: slice = slice(None)) -> torch.Tensor:
         """The inputs at these positions as floats, pixels in 0–1, images in channels_last; of these the ``part`` is given.
@@ -101,19 +118,29 @@ class Resident:
         """
         if len(index) and not len(index[part]):  # all is drawn even so
             return self.batch(index, generator, slice(1))[:0]
+        if self.own is not None:  # who knows what it draws: every process lets it draw for all
+            return _varied(self.own, self._batch(index, generator, slice(None)), generator, self.augment.own)[part]
+        return self._batch(index, generator, part)
+
+    def _batch(self, index: torch.Tensor, generator: torch.Generator, part: slice) -> torch.Tensor:
         total, index = len(index), index[part]
+        if self.pixels is None:
+            assert self.mapped is not None
+            pixels, index = self._laid_out(self.mapped[index]), torch.arange(len(index))
+        else:
+            pixels = self.pixels
         if not self.images:
-            return self.pixels[index.to(self.pixels.device)].float()
+            return pixels[index.to(self.device)].float()
         start = index * (self.padded_height * self.padded_width)
         crop = self.augment.crop
         if crop:
             shift = torch.randint(0, 2 * crop + 1, (2, total), generator=generator)[:, part]
             start = start + shift[0] * self.padded_width + shift[1]
-        where = start.to(self.pixels.device)[:, None] + self.still
+        where = start.to(self.device)[:, None] + self.still
         if self.augment.flip:
             mirrored = torch.rand(total, generator=generator)[part] < 0.5
             where = torch.where(mirrored.to(where.device)[:, None], self._mirror(where), where)
-        out = self.pixels.index_select(0, where.flatten()).float()
+        out = pixels.index_select(0, where.flatten()).float()
         if self.scale != 1:
             out.mul_(1 / self.scale)
         images = out.view(len(index), self.height, self.width, -1).permute(0, 3, 1, 2)
@@ -124,3 +151,11 @@ class Resident:
 
     def _mirror(self, where: torch.Tensor) -> torch.Tensor:
         return where.view(-1, self.height, self.width).flip(2).flatten(1)
+
+
+def _varied(own: Vary, inputs: torch.Tensor, generator: torch.Generator, code: str) -> torch.Tensor:
+    made = own(inputs, generator)
+    if not isinstance(made, torch.Tensor) or made.shape != inputs.shape or made.dtype != inputs.dtype:
+        told = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, torch.Tensor) else type(made).__name__
+        raise Refusal(f"expected {inputs.dtype} {tuple(inputs.shape)} from {code}, got {told}; keep shape and type")
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from unteach.data.augment import Augment
+from unteach.mapped import Mapped, blocks
 from unteach.types import Examples, Refusal
 
 
@@ -63,6 +65,7 @@ def chained(first: Examples, second: Examples) -> Examples:
         groups,
         first.classes,
         kinds,
+        first.loss,
     )
 
 
@@ -95,7 +98,8 @@ def checked(
 ) -> Examples:
     """Examples from arrays, after the checks that every reader shares; ids default to row numbers after ``prefix``.
 
-    ``inputs``: uint8 images ``n × c × h × w``, float images of that shape in 0–1, or features ``n × k`` of any number type.
+    ``inputs``: uint8 images ``n × c × h × w``, float images of that shape in 0–1, features ``n × k`` of any number type, or float
+    embeddings ``n × tokens × width``. A memory map stays on disk, as ``Mapped``; it is read once, for the checks.
     ``labels``: class numbers ``n``, or 0/1 ``n × k`` for multi-label. Raises: Refusal for no examples, unequal lengths, other
     shapes, NaN or infinity, labels that are no classes, ids that repeat or do not fit on a line.
     """
@@ -128,24 +132,34 @@ def writable(name: str) -> bool:
 def _inputs(name: str, given: np.ndarray) -> torch.Tensor:
     if given.size == 0:
         raise Refusal(f"expected at least one example in {name}, got none (shape {given.shape}); check the files")
-    if given.ndim not in (2, 4) or given.dtype.kind not in "buif":
+    if given.ndim not in (2, 3, 4) or given.dtype.kind not in ("f" if given.ndim == 3 else "buif"):
         raise Refusal(
-            f"expected numbers n × c × h × w or n × features in {name}, got {given.dtype} {given.shape}; reshape them"
+            f"expected numbers n × c × h × w or n × features, or floats n × tokens × width, in {name}, got {given.dtype} "
+            f"{given.shape}; reshape them"
         )
-    if given.dtype == np.uint8 and given.ndim == 4:
-        return torch.from_numpy(np.require(given, requirements=["C", "W"]))
-    with np.errstate(over="ignore"):
-        x = np.require(given, dtype=np.float32, requirements=["C", "W"])
-    if not np.isfinite(x).all():
-        row, *rest = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
+    if isinstance(given, np.memmap):
+        x: torch.Tensor = Mapped([given])
+    else:
+        dtype = np.uint8 if given.dtype == np.uint8 and given.ndim == 4 else np.float32
+        with np.errstate(over="ignore"):
+            x = torch.from_numpy(np.require(given, dtype=dtype, requirements=["C", "W"]))
+    if not x.is_floating_point():
+        return x
+    start, low, high = 0, math.inf, -math.inf
+    for block in blocks(x):
+        if not block.isfinite().all():
+            row, *rest = block.isfinite().logical_not().nonzero()[0].tolist()
+            raise Refusal(
+                f"expected finite inputs in {name}, got {given[(start + row, *rest)]} in row {start + row} at {tuple(rest)}; "
+                "mend or drop that row"
+            )
+        low, high, start = min(low, float(block.min())), max(high, float(block.max())), start + len(block)
+    if x.ndim == 4 and (low < 0 or high > 1):
         raise Refusal(
-            f"expected finite inputs in {name}, got {given[(row, *rest)]} in row {row} at {tuple(rest)}; mend or drop that row"
+            f"expected images as uint8, or floats in 0–1, in {name}, got {low:g} to {high:g}; rescale them, and leave any other "
+            "standardising to the network's first layer"
         )
-    if x.ndim == 4 and (x.min() < 0 or x.max() > 1):
-        raise Refusal(
-            f"expected images as uint8, or floats in 0–1, in {name}, got {x.min():g} to {x.max():g}; rescale them"
-        )
-    return torch.from_numpy(x)
+    return x
 
 
 def _names(name: str, what: str, given: np.ndarray, n: int) -> np.ndarray:

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from unteach.mapped import Mapped, blocks
 from unteach.types import Refusal
 
-CHUNK = 2048  # images in float at one time
+CHUNK = 2048  # images in float at one time, fewer of large ones
 SAMPLE = 256  # images whose nearest other tells what is usual
 LOW = 5  # spatial frequencies a side that the search for candidates looks at
 
 
 def digests(inputs: torch.Tensor) -> list[str]:
     """SHA-256 of the bytes of each input (an image's ``c × h × w`` pixels), 64 hexadecimal digits."""
-    return [hashlib.sha256(row.data).hexdigest() for row in inputs.contiguous().numpy()]
+    return [hashlib.sha256(row.data).hexdigest() for block in blocks(inputs) for row in block.contiguous().numpy()]
 
 
 def exact(inputs: torch.Tensor) -> np.ndarray:
@@ -48,7 +49,7 @@ def perceptual_hash(images: torch.Tensor) -> np.ndarray:
             "only images have a perceptual hash, take exact copies for other inputs"
         )
     small = np.empty((len(images), 32, 32), dtype=np.uint8)
-    for at, pixels in enumerate(images.permute(0, 2, 3, 1).numpy()):
+    for at, pixels in enumerate(one.permute(1, 2, 0).numpy() for one in images):
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels)).convert("L")
         small[at] = np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS))
     found = np.empty(len(images), dtype=np.uint64)
@@ -102,10 +103,10 @@ class Near:
                 f"expected images n × c × h × w, got shape {tuple(images.shape)}; take exact copies for other inputs"
             )
         n, first = len(images), exact(images)
-        channels = images.flatten(2)
-        pictured = (channels.amin(2) < channels.amax(2)).any(1).numpy()
+        pictured = np.concatenate([_pictured(block) for block in blocks(images)])
         rows = np.flatnonzero((first == np.arange(n)) & pictured)
-        pairs = rows[_alike(images[torch.from_numpy(rows)], self.share)]
+        chosen = images.chosen(rows) if isinstance(images, Mapped) else images[torch.from_numpy(rows)]
+        pairs = rows[_alike(chosen, self.share)]
         start, end = np.concatenate([pairs[:, 0], np.arange(n)]), np.concatenate([pairs[:, 1], first])
         label = connected_components(coo_array((np.ones(len(start)), (start, end)), shape=(n, n)), directed=False)[1]
         return np.asarray(np.unique(label, return_index=True)[1][label], dtype=np.int64)
@@ -114,6 +115,12 @@ class Near:
 def twins(inputs: torch.Tensor) -> np.ndarray:
     """Clusters of near-duplicates among images, of exact copies among features."""
     return Near()(inputs) if inputs.ndim == 4 and inputs.dtype == torch.uint8 else exact(inputs)
+
+
+def _pictured(images: torch.Tensor) -> np.ndarray:
+    """Which of the images have more than one colour."""
+    channels = images.flatten(2)
+    return np.asarray((channels.amin(2) < channels.amax(2)).any(1).numpy())
 
 
 def _alike(images: torch.Tensor, share: float) -> np.ndarray:
@@ -126,9 +133,10 @@ def _alike(images: torch.Tensor, share: float) -> np.ndarray:
     # A little further than the limit, for float32 rounds the coefficients.
     found = cKDTree(_coefficients(images)).query_pairs((2 * limit) ** 0.5 + 1e-5, output_type="ndarray")
     unlike = np.empty(len(found), dtype=np.float32)
-    for start in range(0, len(found), CHUNK):
-        left, right = (_standardised(images[torch.from_numpy(side)]) for side in found[start : start + CHUNK].T)
-        unlike[start : start + CHUNK] = 1 - np.einsum("ncp,ncp->n", left, right)
+    chunk = _chunk(images)
+    for start in range(0, len(found), chunk):
+        left, right = (_standardised(images[torch.from_numpy(side)]) for side in found[start : start + chunk].T)
+        unlike[start : start + chunk] = 1 - np.einsum("ncp,ncp->n", left, right)
     return np.asarray(found[unlike <= limit])
 
 
@@ -137,12 +145,19 @@ def _standardised(images: torch.Tensor) -> np.ndarray:
     x: np.ndarray = images.numpy().reshape(*images.shape[:2], -1).astype(np.float32)
     x -= x.mean(2, keepdims=True)
     length = np.sqrt(np.einsum("ncp,ncp->n", x, x))
-    return x / np.where(length > 0, length, 1)[:, None, None]
+    x /= np.where(length > 0, length, 1)[:, None, None]
+    return x
 
 
 def _chunks(images: torch.Tensor) -> Iterator[tuple[slice, np.ndarray]]:
-    for start in range(0, len(images), CHUNK):
-        yield slice(start, start + CHUNK), _standardised(images[start : start + CHUNK])
+    chunk = _chunk(images)
+    for start in range(0, len(images), chunk):
+        yield slice(start, start + chunk), _standardised(images[start : start + chunk])
+
+
+def _chunk(images: torch.Tensor) -> int:
+    """How many images may be in float at one time: about 32 MiB."""
+    return max(1, min(CHUNK, 2**23 // int(np.prod(images.shape[1:]))))
 
 
 def _usual(images: torch.Tensor) -> float:

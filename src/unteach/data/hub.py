@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unteach.data.dataset import DataSet, Where, divided, paired
 from unteach.data.places import inside, with_options
+from unteach.data.scale import scaled
 from unteach.data.tables import OPTIONS, examples, import_arrow, stacked
 from unteach.types import Refusal
 
@@ -26,7 +27,11 @@ def hub(where: Where) -> DataSet:
     without one a fixed share is held out. Parquet files of the hub: ``parquet:PATH``.
     """
     written, options = with_options(where.argument, (*OPTIONS, "train", "test"))
-    path, name = Path(written), f"hub:{where.argument}"
+    return scaled(_read(Path(written), options, where), options.get("scale"))
+
+
+def _read(path: Path, options: Mapping[str, str], where: Where) -> DataSet:
+    name = f"hub:{where.argument}"
     parts = _parts(path)
     first = options.get("train", "train" if "train" in parts or len(parts) > 1 else next(iter(parts)))
     second = options.get("test", next((part for part in TESTS if part in parts and part != first), None))

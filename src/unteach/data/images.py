@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unteach.data.places import whole_number
 from unteach.types import Refusal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 GREY = ("1", "L", "LA")
 COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr")
@@ -52,23 +56,33 @@ def decode(data: bytes, name: object, look: Look = AS_THEY_ARE) -> np.ndarray:
     Transparency and the camera's note of orientation are dropped. Raises: Refusal, naming the image, for bytes that are no
     whole image, and for more than 8 bits per channel.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if data[:2] == b"P2" and look == AS_THEY_ARE:
         return plain_pgm(data, name)
     try:
         with Image.open(io.BytesIO(data)) as image:
-            mode = image.mode
-            if mode in (*GREY, *COLOUR):
-                grey = mode in GREY and not look.colour
-                plain = image.convert("RGBA") if mode == "P" and "transparency" in image.info else image
-                wanted = "L" if grey else "RGB"
-                whole = plain if plain.mode == wanted else plain.convert(wanted)
-                array = np.asarray(ImageOps.fit(whole, (look.size, look.size)) if look.size else whole)
-                return array[None] if grey else array.transpose(2, 0, 1)
+            return pixels_of(image, name, look)
+    except Refusal:
+        raise
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise Refusal(f"expected a whole image in {name}, got: {error}; mend or remove it") from error
-    raise Refusal(f"expected 8 bits per channel in {name}, got an image of mode {mode}; convert it to grey or RGB")
+
+
+def pixels_of(image: Image, name: object, look: Look = AS_THEY_ARE) -> np.ndarray:
+    """A Pillow image as ``decode`` gives it."""
+    from PIL import ImageOps
+
+    if image.mode not in (*GREY, *COLOUR):
+        raise Refusal(
+            f"expected 8 bits per channel in {name}, got an image of mode {image.mode}; convert it to grey or RGB"
+        )
+    grey = image.mode in GREY and not look.colour
+    plain = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+    wanted = "L" if grey else "RGB"
+    whole = plain if plain.mode == wanted else plain.convert(wanted)
+    array = np.asarray(ImageOps.fit(whole, (look.size, look.size)) if look.size else whole)
+    return array[None] if grey else array.transpose(2, 0, 1)
 
 
 def plain_pgm(data: bytes, name: object) -> np.ndarray:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from unteach.data.dataset import DataSet, Where, checked, divided, paired
+from unteach.data.places import with_options
+from unteach.data.scale import scaled
 from unteach.types import Examples, Refusal
 
 INPUTS = ("inputs", "x")
@@ -17,20 +19,24 @@ LABELS = ("labels", "y")
 def npz(where: Where) -> DataSet:
     """A NumPy archive: inputs (or x), labels (or y); optional ids, groups, kinds, classes; test_… the same, or a hold-out.
 
-    Images are uint8 ``n × c × h × w`` (0–255), or ``n × h × w`` if grey; features are numbers ``n × k``.
+    Images are uint8 ``n × c × h × w`` (0–255), or ``n × h × w`` if grey; features are numbers ``n × k``, embeddings floats
+    ``n × tokens × width``. ``npz:PATH?scale=unit`` brings features to 0–1.
     """
-    path = Path(where.argument)
+    written, options = with_options(where.argument, ("scale",))
+    return scaled(_read(Path(written), where), options.get("scale"))
+
+
+def _read(path: Path, where: Where) -> DataSet:
     arrays = read_npz(path)
     names = tuple(str(name) for name in arrays["classes"].tolist()) if "classes" in arrays else ()
     if "classes" in arrays and arrays["classes"].ndim != 1:
         raise Refusal(
             f"expected a list of class names in {path}, got shape {arrays['classes'].shape}; one name a class"
         )
-    train = _part(path, arrays, "", names)
+    name, train = f"npz:{where.argument}", part(path, arrays, "", names)
     if not any(f"test_{name}" in arrays for name in (*INPUTS, *LABELS)):
-        return divided(f"npz:{path}", train, where.test_share)
-    test = _part(path, arrays, "test_", train.classes)
-    return paired(f"npz:{path}", train, test)
+        return divided(name, train, where.test_share)
+    return paired(name, train, part(path, arrays, "test_", train.classes))
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -54,7 +60,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _part(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, classes: tuple[str, ...]) -> Examples:
+def part(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, classes: tuple[str, ...]) -> Examples:
+    """The examples in the arrays whose names begin so: with nothing, or with ``test_``."""
     found = []
     for names in (INPUTS, LABELS):
         name = next((prefix + each for each in names if prefix + each in arrays), None)

@@ -12,9 +12,10 @@ import numpy as np
 from unteach.data.dataset import DataSet, Where, checked, divided, paired
 from unteach.data.images import LOOKS, decode_all, look_of
 from unteach.data.places import with_options
+from unteach.data.scale import scaled
 from unteach.types import Examples, Refusal
 
-OPTIONS = ("image", "label", "id", "group", "kind", *LOOKS)
+OPTIONS = ("image", "label", "id", "group", "kind", "scale", *LOOKS)
 # Names that columns have where none is asked for, and Hugging Face's type for them.
 USUAL = {"image": ("image", "img"), "label": ("label",), "id": ("id",), "group": ("group",), "kind": ()}
 TYPES = {"image": "Image", "label": "ClassLabel"}
@@ -89,10 +90,13 @@ def parquet(where: Where) -> DataSet:
     Images stand encoded (PNG, JPEG …) in a column image or img, as bytes or as Hugging Face's struct; without one, all other
     columns are features. Labels are numbers, names, or lists of 0 and 1. Other columns by name, and images of several sizes:
     ``parquet:PATH?image=photo&label=fine_label&group=person&size=64&colour=true``. ``kind=breed`` names a column of subclasses,
-    of which test data have examples too. Without a test part a fixed share is held out.
+    of which test data have examples too; ``scale=unit`` brings features to 0–1. Without a test part a fixed share is held out.
     """
     written, options = with_options(where.argument, OPTIONS)
-    path = Path(written)
+    return scaled(_read(Path(written), options, where), options.get("scale"))
+
+
+def _read(path: Path, options: Mapping[str, str], where: Where) -> DataSet:
     name = f"parquet:{where.argument}"
     files = {part: sorted(path.glob(f"{part}*.parquet")) for part in ("train", "test", "val", "")}
     if path.is_file():
@@ -128,7 +132,7 @@ def examples(
         inputs = _features(table, [name for name in table.column_names if name not in role.values()], source)
     labels, classes = numbered(table[label].to_pylist(), classes or class_names(table, label), source)
     names = {
-        what: np.array([str(value) for value in table[column].to_pylist()])
+        what: _names(table[column].to_pylist(), column, source)
         for what, column in (("ids", role["id"]), ("groups", role["group"]), ("kinds", role["kind"]))
         if column
     }
@@ -157,7 +161,16 @@ def _features(table: Any, names: list[str], path: Path) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def numbered(values: list[Any], classes: tuple[str, ...], path: Path) -> tuple[list[Any], tuple[str, ...]]:
+def _names(values: list[Any], column: str, source: Path) -> np.ndarray:
+    """Names as text: numbers in a column of text keep their leading zeros."""
+    if any(value is None for value in values):
+        raise Refusal(
+            f"expected {column} in every row of {source}, got none in row {values.index(None)}; fill or drop it"
+        )
+    return np.array([str(value) for value in values])
+
+
+def numbered(values: list[Any], classes: tuple[str, ...], path: object) -> tuple[list[Any], tuple[str, ...]]:
     """Class numbers as they are; names turned into numbers, in sorted order where the classes are not known."""
     if any(value is None for value in values):
         raise Refusal(

@@ -65,16 +65,17 @@ class EuK:
         return frozenset({"retain"})
 
     def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
-        assert split.retain is not None
+        retain = split.retain
+        assert retain is not None
         new = copy.deepcopy(model)
-        start = fresh(model, seed=draw_seed(rng), sample=pixels(split.retain.inputs[:WHITENING_SAMPLE]))
+        start = fresh(model, seed=draw_seed(rng), sample=lambda: pixels(retain.inputs[:WHITENING_SAMPLE]))
         with engine.stage("eu-k"), last_layers(new, self.k, drift=self.drift) as last:
             for name in last:
                 take_over(new.get_submodule(name), start.get_submodule(name))
             keep_pruned(new)
             fit(
                 new,
-                [Source(split.retain, self.augment)],
+                [Source(retain, self.augment)],
                 self.optim,
                 seed=draw_seed(rng),
                 engine=engine,

@@ -38,13 +38,13 @@ class Retrain:
         return frozenset({"retain"})
 
     def __call__(self, model: torch.nn.Module, split: Split, rng: torch.Generator, engine: Engine) -> torch.nn.Module:
-        assert split.retain is not None
+        retain = split.retain
+        assert retain is not None
         if self.training is None:
             raise Refusal(
                 "expected to know how the original was trained, got no recipe; give training, the original's own"
             )
-        sample = pixels(split.retain.inputs[:WHITENING_SAMPLE])
-        new = fresh(model, seed=draw_seed(rng), sample=sample)
+        new = fresh(model, seed=draw_seed(rng), sample=lambda: pixels(retain.inputs[:WHITENING_SAMPLE]))
         with engine.stage("retrain"):
-            self.training(new, split.retain, seed=draw_seed(rng), engine=engine, label="retrain")
+            self.training(new, retain, seed=draw_seed(rng), engine=engine, label="retrain")
         return new

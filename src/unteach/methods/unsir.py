@@ -66,7 +66,7 @@ class ClassNoise:
             engine.meter.gradients += len(part) * self.steps
         inputs = torch.cat(made).cpu()
         ids = np.array([f"~noise {number}" for number in range(len(inputs))])
-        return Examples(inputs, torch.cat(labels).cpu(), ids, None, forget.classes)
+        return Examples(inputs, torch.cat(labels).cpu(), ids, None, forget.classes, loss=forget.loss)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ class TrainingJob:
     def _train(self, data: DataSet, path: Path, engine: Engine, key: str) -> None:
         members = self.members(data)
         kept = chosen(data, members)
-        model = new_network(self.blueprint, seed=self.seed, sample=pixels(kept.inputs[:WHITENING_SAMPLE]))
+        model = new_network(self.blueprint, seed=self.seed, sample=lambda: pixels(kept.inputs[:WHITENING_SAMPLE]))
         with engine.stage(self.label):
             log = self.recipe(model, kept, seed=self.seed, engine=engine, label=self.label)
         provenance = Provenance(
@@ -94,7 +94,7 @@ class TrainingJob:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> TrainingJob:
         """The job that ``as_json`` told."""
-        blueprint = Blueprint(**{**values["blueprint"], "shape": tuple(values["blueprint"]["shape"])})
+        blueprint = Blueprint.from_json(values["blueprint"])
         lists = {name: tuple(values[name]) for name in ("left_out", "validation") if name in values}
         made = {**values, **lists, "blueprint": blueprint, "recipe": Recipe.from_json(values["recipe"])}
         return TrainingJob(**made)

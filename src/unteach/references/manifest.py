@@ -27,13 +27,17 @@ VERSION = 1  # raised when the same job comes to other bytes by intent: results 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Where the data come from, in the words of ``data.load``; with ``count`` only so many training examples of them."""
+    """Where the data come from, in the words of ``data.load``; with ``count`` only so many training examples of them.
+
+    The user's own code, in ``spec`` or as ``loss``, is pinned: a process runs it if it was told to, see ``user_code``.
+    """
 
     spec: str
     root: Path | None = None
     task: str | None = None
     test_share: float = 0.2
     count: int = 0
+    loss: str = ""
 
     def load(self) -> DataSet:
         """The data, read from disk once a process."""
@@ -42,7 +46,8 @@ class DataSpec:
 
 @lru_cache(maxsize=1)
 def _loaded(spec: DataSpec) -> DataSet:
-    return few(load(spec.spec, root=spec.root, task=spec.task, test_share=spec.test_share), spec.count)
+    data = load(spec.spec, root=spec.root, task=spec.task, test_share=spec.test_share, loss=spec.loss)
+    return few(data, spec.count)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

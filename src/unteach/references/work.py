@@ -149,9 +149,15 @@ def score(model: torch.nn.Module, data: DataSet, views: int, engine: Engine) -> 
     placed = engine.place(model)
     kinds = []
     for view in range(views):
-        parts = [part.inputs.flip(-1) if view else part.inputs for part in (data.train, data.outside)]
-        kinds.append(torch.cat([engine.logits(placed, part) for part in parts]))
+        parts = (data.train.inputs, data.outside.inputs)
+        shown = (image for part in parts for image in (_mirrored(part) if view else (part,)))
+        kinds.append(torch.cat([engine.logits(placed, images) for images in shown]))
     return torch.stack(kinds).numpy()
+
+
+def _mirrored(inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Mirror images, whole batches of the engine's at a time: the inputs may be larger than memory."""
+    return (inputs[start : start + 4096].flip(-1) for start in range(0, len(inputs), 4096))
 
 
 @lru_cache(maxsize=2)

@@ -168,6 +168,6 @@ def _random_start(model: torch.nn.Module, parts: Parts, seed: int) -> torch.nn.M
     """The same network with random weights, or None where it does not know how to be made anew."""
     known = parts.retain if parts.retain else parts.forget
     try:
-        return fresh(model, seed=seed, sample=pixels(known.inputs[:WHITENING_SAMPLE]))
+        return fresh(model, seed=seed, sample=lambda: pixels(known.inputs[:WHITENING_SAMPLE]))
     except Refusal:
         return None

@@ -23,6 +23,7 @@ from unteach.references.tiers import TIERS, Company, tier_named
 from unteach.references.unlearning import restored_method
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.company import targets_of
+from unteach.verbs.request import refuse_unless_alike_when_fresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class Depth:
         precision: str,
     ) -> Company:
         """The models of the tier, planned; nothing is trained yet."""
+        refuse_unless_alike_when_fresh(original)
         blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
         assert isinstance(blueprint, Blueprint)
         pool = np.zeros(size_of(data), dtype=bool)

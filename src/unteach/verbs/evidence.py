@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unteach.types import Refusal
+from unteach.user_code import pin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +48,8 @@ class Evidence:
     """Whether the page names the ids (as many as fit)."""
     images: bool = False
     """Whether the page shows pictures of forgotten records (twelve at most); the data are read for it."""
+    code: tuple[str, ...] = field(default=(), metadata={"pin": pin})
+    """For pictures: code of your own that reads the data, as file.py:NAME."""
     overwrite: bool = False
     """Whether evidence that is there already may be replaced."""
 

@@ -25,7 +25,7 @@ class List:
         from unteach.bench.protocols import PROTOCOLS
         from unteach.data import DATA
         from unteach.methods import METHODS
-        from unteach.models import MODELS
+        from unteach.models import MODELS, OUTSIDE
         from unteach.plugins import installed, method_named
         from unteach.references.tiers import TIERS
         from unteach.stress import STRESS
@@ -35,7 +35,7 @@ class List:
             return 0
         tables = {
             "data": {name: _first_line(what) for name, what in DATA.items()},
-            "models": {name: what for name, (_, what) in MODELS.items()},
+            "models": {name: what for name, (_, what) in MODELS.items()} | OUTSIDE,
             "methods": {name: _method_line(made) for name, made in METHODS.items()}
             | {name: f"plug-in {entry.value}" for name, entry in installed().items()},
             "attacks": {name: _first_line(made) for name, made in ATTACKS.items()},

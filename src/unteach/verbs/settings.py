@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unteach.data import WITH_PATH, DataSet, load
+from unteach.data.own import pinned
 from unteach.engine import Engine
 from unteach.events import Events
 from unteach.references.manifest import DataSpec
 from unteach.tracking import Following, trackers_named
 from unteach.types import Refusal
+from unteach.user_code import pin
 
 
 def check_seed(seed: int) -> None:
@@ -23,11 +25,12 @@ def check_seed(seed: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DataChoice:
-    """Which data, and where they are."""
+    """Which data, and where they are; the user's own code among it is pinned where flags are read, see ``user_code.pin``."""
 
-    data: str = "digits"
-    """Data set: a name from `unteach list`, such as digits, cifar10 or mufac:identity; folder:PATH, npz:PATH, parquet:PATH,
-    hub:PATH, wds:SHARDS, torchvision:NAME."""
+    data: str = field(default="digits", metadata={"pin": pinned})
+    """Data set: a name from `unteach list`, such as digits, cifar10 or mufac:identity; folder:PATH, npz:PATH, memmap:PATH,
+    csv:PATH, parquet:PATH, hub:PATH, wds:SHARDS, torchvision:NAME; file.py:NAME or pkg.module:NAME, your own function or class
+    that gives a torch Dataset, a pair (train, test) or a dict of train, test, unseen, with arguments as in file.py:NAME?a=b."""
     data_root: Path | None = None
     """Folder with the data set's files; also looked for in UNTEACH_DATA."""
     task: str | None = None
@@ -35,10 +38,15 @@ class DataChoice:
     smiling, young)."""
     download: bool = False
     """Whether the official files may be fetched when they are not found."""
+    loss: str = field(default="", metadata={"pin": pin})
+    """Your own loss in place of cross-entropy, as file.py:NAME or pkg.module:NAME: a function of logits and labels that gives
+    the loss of each example. Training and methods use it; audits keep their measures."""
+    code: tuple[str, ...] = field(default=(), metadata={"pin": pin})
+    """Other code of your own that a checkpoint's recipe may run, as file.py:NAME, such as a function that varies images."""
 
     def load(self) -> DataSet:
         """The data; what their reader notes goes to the terminal."""
-        data = load(self.data, root=self.data_root, download=self.download, task=self.task)
+        data = load(self.data, root=self.data_root, download=self.download, task=self.task, loss=self.loss)
         for note in data.notes:
             print(f"{data.name}: {note}")
         return data
@@ -154,4 +162,5 @@ def anywhere(choice: DataChoice) -> DataSpec:
     """The data as any process finds them: paths from the root of the file system."""
     name, colon, rest = choice.data.partition(":")
     spec = f"{name}:{Path(rest).absolute()}" if colon and name in WITH_PATH else choice.data
-    return DataSpec(spec=spec, root=choice.data_root and choice.data_root.absolute(), task=choice.task)
+    root = choice.data_root and choice.data_root.absolute()
+    return DataSpec(spec=spec, root=root, task=choice.task, loss=choice.loss)
