@@ -9,11 +9,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
+    {"mapped"},
     {"types", "bill", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode"},
-    {"spectral", "processes"},
-    {"models", "data", "attacks", "store", "engine", "schedule", "sensitivity", "tracking"},
-    {"checkpoint", "feed", "resume", "guard", "logit_store", "user_code", "loaders"},
-    {"train"},
+    {"spectral", "processes", "formats"},
+    {"models", "attacks", "store", "engine", "schedule", "sensitivity", "tracking"},
+    {"user_code"},
+    {"data"},
+    {"checkpoint", "ledger", "feed", "resume", "guard", "logit_store", "loaders"},
+    {"train", "evidence"},
     {"prune", "trades"},
     {"recipe"},
     {"adversarial", "attacker", "audit", "saliency", "sparsity", "distill", "curvature", "report"},
@@ -21,7 +24,7 @@ LEVELS = [
     {"plugins", "presets", "diagnosis"},
     {"api"},
     {"sequence", "references", "stress"},
-    {"tuning", "bench"},
+    {"tuning", "bench", "preflight", "service"},
     {"testing", "verbs", "settings_to_flags"},
     {"cli"},
 ]

@@ -11,7 +11,9 @@ from unteach.data import forget_ids, split
 from unteach.diagnosis import Diagnosis, diagnose
 from unteach.engine import Engine, Stage
 from unteach.guard import Guard
+from unteach.models import Preprocess
 from unteach.models.masks import notice_pruned
+from unteach.models.preprocess import attached
 from unteach.plugins import call, method_named
 from unteach.presets import with_preset
 from unteach.recipe import Recipe
@@ -39,15 +41,18 @@ def forget(
     seed: int = 0,
     engine: Engine | None = None,
     guard: Guard = Guard(),  # noqa: B008 - frozen
+    preprocess: Preprocess = Preprocess(),  # noqa: B008 - frozen
 ) -> Forgotten:
     """Make a model forget some of the examples it was trained on.
 
-    ``model``: any classifier that takes floats (pixels in 0–1) of shape ``n × …`` and gives logits ``n × classes``; it is
-    left bit-identical, in the training mode it was in. ``data``: the training set. ``ids``: their ids, or a request such as
-    ``"random:0.1"``, ``"class:3"``, ``"group:NAME"`` or a file of ids. ``method``: a name from ``unteach.methods.METHODS``,
-    ``file.py:NAME``, or one with settings, such as ``Amun(optim=Sgd(lr=0.01))``; by name alone it has the settings of
-    ``presets``, relative to ``recipe``, how the model was trained, if that is told. ``guard``: when the network counts as
-    collapsed; its last safe state is then kept. Raises: Refusal for input that can't be right.
+    ``model``: any classifier that takes floats (pixels in 0–1) of shape ``n × …`` and gives logits ``n × classes``, as a
+    tensor or where ``models.preprocess.logits_of`` finds them; it is left bit-identical, in the training mode it was in.
+    ``data``: the training set. ``ids``: their ids, or a request such as ``"random:0.1"``, ``"class:3"``, ``"group:NAME"`` or
+    a file of ids. ``method``: a name from ``unteach.methods.METHODS``, ``file.py:NAME``, or one with settings, such as
+    ``Amun(optim=Sgd(lr=0.01))``; by name alone it has the settings of ``presets``, relative to ``recipe``, how the model was
+    trained, if that is told. ``guard``: when the network counts as collapsed; its last safe state is then kept.
+    ``preprocess``: what inputs are put through before the model sees them; it is no part of the new model. Raises: Refusal
+    for input that can't be right.
     """
     given = named(method)
     names = forget_ids(ids, data, seed) if isinstance(ids, str) else [str(name) for name in ids]
@@ -57,7 +62,10 @@ def forget(
     if isinstance(method, str):
         given, words = with_preset(given, parts, recipe)
         engine.events.emit("preset", words=words)
-    new, diagnosis = unlearn(given, model, parts, torch.Generator().manual_seed(seed), engine, guard)
+    with attached(model, preprocess, tuple(data.inputs.shape[1:])) as detach:
+        new, diagnosis = unlearn(given, model, parts, torch.Generator().manual_seed(seed), engine, guard)
+        if new is not model:
+            detach(new)
     return Forgotten(new, parts, tuple(engine.stages), diagnosis)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
-from unteach.models import MODELS, Blueprint, build
+from unteach.formats import Layout, fit, opened
+from unteach.models import MODELS, Blueprint, Preprocess, build
+from unteach.models.build import Sample
 from unteach.models.masks import notice_pruned
-from unteach.store import digest_of, fingerprint, load_into, load_tensors, save_tensors
+from unteach.store import digest_of, fingerprint, provenance_of, save_tensors, write
 from unteach.types import Examples, Refusal
 
 
@@ -47,12 +49,17 @@ class Checkpoint:
     """A network with its weights, and its provenance.
 
     ``scored``: logits that were already computed, by digest of the ids; a model is scored once however often it is judged.
+    ``layout``: how its file holds the weights. ``notes``: what a user should know of how it was read, in sentences.
+    ``frozen``: of a model that was trained elsewhere, frozen weights that its factory does not start with, nor retrained models.
     """
 
     model: torch.nn.Module
     provenance: Provenance
     path: Path
     scored: dict[str, torch.Tensor] = field(default_factory=dict)
+    layout: Layout | None = None
+    notes: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -87,22 +94,47 @@ def environment() -> dict[str, str]:
     }
 
 
-def save(path: Path, model: torch.nn.Module, provenance: Provenance) -> None:
-    """Write a checkpoint (safetensors, provenance in its header) whole or not at all."""
+def save(path: Path, model: torch.nn.Module, provenance: Provenance, layout: Layout | None = None) -> None:
+    """Write a checkpoint (safetensors, provenance in its header) whole or not at all.
+
+    ``layout``: that of a file whose place it takes; of a safetensors file its names, types and metadata are kept.
+    """
     blueprint = getattr(model, "unteach_blueprint", None)
     if isinstance(blueprint, Blueprint):
         provenance = replace(provenance, blueprint=blueprint.as_json())
-    save_tensors(path, model.state_dict(), asdict(replace(provenance, environment=environment())))
+    told, state = asdict(replace(provenance, environment=environment())), model.state_dict()
+    if layout is None or layout.suffix != ".safetensors":
+        save_tensors(path, state, told)
+    else:
+        save_tensors(path, layout.named(state), told, layout.metadata)
 
 
-def load(path: Path, *, data: Examples, model: str = "", arguments: dict[str, Any] | None = None) -> Checkpoint:
+def save_alike(path: Path, model: torch.nn.Module, layout: Layout) -> None:
+    """Write a network's weights as a PyTorch file like the one of this layout, whole or not at all; the same bytes each time."""
+
+    def put(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # by its name torch.save would name the archive within
+            torch.save(layout.content(model.state_dict()), file)
+
+    write(path, put)
+
+
+def load(
+    path: Path,
+    *,
+    data: Examples,
+    model: str = "",
+    arguments: dict[str, Any] | None = None,
+    preprocess: Preprocess = Preprocess(),  # noqa: B008 - frozen
+) -> Checkpoint:
     """A checkpoint as a network in eval mode, checked against the data it is to be used with.
 
     ``model``: name, import path or file of the network, needed when the file does not say it itself (one that unteach did
-    not make). Raises: Refusal when the file is damaged or foreign, does not fit the network, was trained on other data, or
-    has another number of classes.
+    not make). ``preprocess``: what its inputs are to be put through; left out, what the file tells. Raises: Refusal when the file
+    is damaged or foreign, does not fit the network, was trained on other data, or has another number of classes.
     """
-    tensors, found = load_tensors(path)
+    held = opened(path)
+    found = provenance_of(held)
     known = {name: value for name, value in found.items() if name in Provenance.__dataclass_fields__}
     provenance = Provenance(**known)
     shape = tuple(data.inputs.shape[1:])
@@ -111,6 +143,8 @@ def load(path: Path, *, data: Examples, model: str = "", arguments: dict[str, An
         same = told is not None and told.name == model
         given = arguments or (told.arguments if told is not None and same else {})
         blueprint = Blueprint(name=model, classes=len(data.classes), shape=shape, arguments=given)
+        if told is not None and same:
+            blueprint = replace(blueprint, preprocess=told.preprocess)
     elif told is None:
         raise Refusal(
             f"expected to know the network of {path}, got a file that does not say; give --model NAME or file.py:factory"
@@ -132,15 +166,23 @@ def load(path: Path, *, data: Examples, model: str = "", arguments: dict[str, An
             raise Refusal(
                 f"expected a model for inputs of shape {shape}, got {blueprint.shape} in {path}; give its own data"
             )
+    if preprocess.asked:
+        blueprint = replace(blueprint, preprocess=preprocess)
     network = new_network(blueprint, seed=0)
-    load_into(network, tensors, path)
+    fixed = {name: w.detach().clone() for name, w in network.named_parameters() if not w.requires_grad}
+    layout = fit(network, held)
     network.eval()
     notice_pruned(network)
     check_outputs(network, data, f"the network of {path}")
-    return Checkpoint(network, provenance, Path(path))
+    own = blueprint.name in MODELS or provenance.recipe
+    frozen = tuple(
+        name for name, w in network.named_parameters() if name in fixed and not (own or w.equal(fixed[name]))
+    )
+    notes = (*layout.notes(), *_prepared(blueprint, network))
+    return Checkpoint(network, provenance, Path(path), layout=layout, notes=notes, frozen=frozen)
 
 
-def new_network(blueprint: Blueprint, *, seed: int, sample: torch.Tensor | None = None) -> torch.nn.Module:
+def new_network(blueprint: Blueprint, *, seed: int, sample: Sample | None = None) -> torch.nn.Module:
     """A network with fresh weights, as ``models.build`` makes it.
 
     Raises: Refusal also where the user's own factory fails, whatever it raises.
@@ -157,13 +199,21 @@ def new_network(blueprint: Blueprint, *, seed: int, sample: torch.Tensor | None 
         ) from error
 
 
+def _prepared(blueprint: Blueprint, network: torch.nn.Module) -> list[str]:
+    """What is to be said where a folder of Hugging Face told how inputs are prepared, and not the user."""
+    found = getattr(network, "unteach_blueprint", blueprint)
+    if blueprint.preprocess.asked or not (isinstance(found, Blueprint) and found.preprocess.asked):
+        return []
+    return [f"{found.name} prepares its inputs: {found.preprocess.words()}; --preprocess says otherwise"]
+
+
 def _told_blueprint(provenance: Provenance, path: Path) -> Blueprint | None:
     if not provenance.blueprint:
         return None
     try:
         told = provenance.blueprint
-        return Blueprint(**{**told, "name": str(told["name"]), "shape": tuple(told["shape"])})
-    except (KeyError, TypeError) as error:
+        return Blueprint.from_json({**told, "name": str(told["name"])})
+    except (KeyError, TypeError, AttributeError) as error:
         raise Refusal(
             f"expected {path} to tell its network, got: {_line(error)}; it is damaged or foreign, give --model"
         ) from error
@@ -203,7 +253,8 @@ def check_outputs(network: torch.nn.Module, data: Examples, which: str) -> None:
             ) from error
     if not isinstance(out, torch.Tensor):
         raise Refusal(
-            f"expected a tensor of logits from {which}, got {type(out).__name__}; wrap it to give logits only"
+            f"expected logits from {which} (a tensor, alone, first of a tuple, or called logits), got {type(out).__name__}; "
+            "wrap it to give logits only"
         )
     if out.shape != (len(data.inputs[:2]), len(data.classes)):
         raise Refusal(

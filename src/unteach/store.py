@@ -14,14 +14,18 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 
+from unteach.formats import Held, load, opened
 from unteach.types import Refusal
 
 T = TypeVar("T")
 KEY = "unteach"  # where our provenance sits in a safetensors header
 
 
-def write(path: Path, put: Callable[[Path], object]) -> None:
-    """Write a file through ``put(temporary_path)`` and rename it into place; a failure leaves nothing behind."""
+def write(path: Path, put: Callable[[Path], object], mode: int = 0o644) -> None:
+    """Write a file through ``put(temporary_path)`` and rename it into place; a failure leaves nothing behind.
+
+    ``mode``: who may read it; until it is in place only its owner may.
+    """
     path = Path(path)
     temporary: Path | None = None
     try:
@@ -32,7 +36,7 @@ def write(path: Path, put: Callable[[Path], object]) -> None:
         put(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save tells a full disk by RuntimeError
         reason = (error.strerror or error) if isinstance(error, OSError) else "a write that was cut short"
@@ -64,12 +68,17 @@ def read_json(path: Path) -> Any:
         raise Refusal(f"expected JSON in {path}, got: {error}; the file is damaged or of another kind") from error
 
 
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], provenance: Mapping[str, Any]) -> None:
-    """Tensors and where they come from, as one safetensors file."""
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    provenance: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Tensors and where they come from, as one safetensors file; ``metadata``: what else its header says."""
     from safetensors.torch import save
 
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    data = save(whole, metadata={KEY: json.dumps(provenance, sort_keys=True)})
+    data = save(whole, metadata={**(metadata or {}), KEY: json.dumps(provenance, sort_keys=True)})
     write(path, lambda temporary: temporary.write_bytes(data))
 
 
@@ -79,86 +88,27 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     PyTorch files are read with ``weights_only=True``: a pickle with code in it is refused, not run.
     Raises: Refusal for a file that is missing, truncated, foreign, or holds anything but tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise Refusal(f"expected a checkpoint at {path}, got no such file; check the path")
-    if path.suffix == ".safetensors":
-        return _load_safetensors(path)
-    return _load_pickle(path), {}
+    held = opened(path)
+    tensors = held.content if held.path.suffix == ".safetensors" else held.weights()[0][1]
+    return dict(tensors), provenance_of(held)
 
 
-def _load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
+def provenance_of(held: Held) -> dict[str, Any]:
+    """What unteach wrote into a safetensors header; empty for other files."""
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            metadata = file.metadata() or {}
-        provenance = json.loads(metadata.get(KEY, "{}"))
-        if not isinstance(provenance, dict):
-            raise ValueError(f"provenance that is {type(provenance).__name__}")
-        return tensors, provenance
-    except (SafetensorError, ValueError, OSError) as error:
+        found = json.loads(held.metadata.get(KEY, "{}"))
+        if not isinstance(found, dict):
+            raise ValueError(f"provenance that is {type(found).__name__}")
+    except ValueError as error:
         raise Refusal(
-            f"expected a whole safetensors file at {path}, got: {error}; it is truncated or of another kind"
+            f"expected a whole safetensors file at {held.path}, got: {error}; it is truncated or of another kind"
         ) from error
-
-
-def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
-    import pickle
-    import warnings
-    import zipfile
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on a foreign pickle's protocol before it refuses it
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise Refusal(
-            f"expected {path} to hold tensors only, got a pickle that would run code or is no pickle at all; "
-            "save the state dict (torch.save(model.state_dict(), …)) and give that"
-        ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-        zipfile.BadZipFile,
-        AttributeError,
-        TypeError,
-    ) as error:
-        reason = str(error).partition("\n")[0] or "an empty file"
-        raise Refusal(f"expected a PyTorch checkpoint at {path}, got: {reason}; it is truncated or foreign") from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        raise Refusal(
-            f"expected a state dict (names to tensors) in {path}, got {type(found).__name__}; save model.state_dict()"
-        )
-    return dict(found)
+    return found
 
 
 def load_into(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Put a state dict into a network, strictly; a prefix ``module.`` or ``model.`` on every name is taken off."""
-    expected = model.state_dict()
-    for prefix in ("module.", "model.", "net."):
-        if all(name.startswith(prefix) for name in tensors) and not all(name.startswith(prefix) for name in expected):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or extra:
-        raise Refusal(
-            f"expected {path} to fit the network, got {len(missing)} missing and {len(extra)} unknown names"
-            f" (such as {(missing + extra)[0]!r}); give the --model that the checkpoint was trained with"
-        )
-    for name, value in tensors.items():
-        if value.shape != expected[name].shape:
-            raise Refusal(
-                f"expected {name!r} in {path} to have shape {tuple(expected[name].shape)}, got {tuple(value.shape)}; "
-                "the number of classes or the --model differs"
-            )
-    model.load_state_dict(dict(tensors), strict=True)
+    """Put a state dict into a network, strictly, see ``formats.load``."""
+    load(model, tensors, path)
 
 
 def fingerprint(model: torch.nn.Module) -> str:
@@ -166,9 +116,8 @@ def fingerprint(model: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().view(torch.uint8 if tensor.ndim else tensor.dtype).numpy().tobytes()
-        )
+        # In channels_last a 1 × 1 kernel counts as contiguous, yet its last stride is not 1: only a flat one is read as bytes.
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

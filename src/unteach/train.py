@@ -15,6 +15,7 @@ from unteach.data.augment import LATER
 from unteach.engine import Engine, Stage
 from unteach.feed import Batch, Feed, Source
 from unteach.models.masks import keep_pruned, masks_of
+from unteach.models.preprocess import is_ours
 from unteach.resume import Resume, Stateful
 from unteach.schedule import rate
 from unteach.store import fingerprint
@@ -65,6 +66,10 @@ class Sgd:
     def optimizer(self, model: torch.nn.Module) -> torch.optim.SGD:
         """Torch's optimiser of the weights that are trained; each group's ``pace`` is the factor on its learning rate."""
         trained = [weight for weight in model.parameters() if weight.requires_grad]
+        if not trained:
+            raise Refusal(
+                "expected weights to train, got a network with all of them frozen; let some have requires_grad"
+            )
         groups: list[dict[str, Any]] = [{"params": trained, "pace": 1.0}]
         if self.bias_lr != 1:
             flat = {
@@ -218,8 +223,8 @@ def normalising(norms: Sequence[torch.nn.modules.batchnorm._BatchNorm], mode: st
 
 def _hooked(model: torch.nn.Module) -> bool:
     """Whether something waits for gradients of its weights or for its passes, which a copy of it would not tell."""
-    modules = [bool(module._forward_hooks or module._forward_pre_hooks) for module in model.modules()]
-    return any(modules) or any(weight._backward_hooks for weight in model.parameters())
+    hooks = [h for m in model.modules() for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
+    return not all(map(is_ours, hooks)) or any(weight._backward_hooks for weight in model.parameters())
 
 
 def _task_loss(examples: Examples) -> Loss:

@@ -19,6 +19,7 @@ SHAPES = {
     "resnet18-amun": (3, 32, 32),
     "resnet18-face": (3, 128, 128),
     "vgg19-bn": (3, 64, 64),
+    "mlp": (12,),
     "sisa": (1, 28, 28),
 }
 
@@ -48,6 +49,16 @@ def test_contract(name: str) -> None:
 def test_small_cnn_takes_any_sides(shape: tuple[int, ...]) -> None:
     model = build(Blueprint(name="small-cnn", classes=10, shape=shape), seed=0)
     assert model(torch.rand(2, *shape)).shape == (2, 10)
+
+
+def test_mlp_of_any_width_reads_any_shape() -> None:
+    model = build(Blueprint(name="mlp", classes=3, shape=(4, 5), arguments={"hidden": [7, 2]}), seed=0)
+    assert model(torch.rand(2, 4, 5)).shape == (2, 3)
+    assert [tuple(weight.shape) for weight in model.parameters() if weight.ndim == 2] == [(7, 20), (2, 7), (3, 2)]
+    linear = build(Blueprint(name="mlp", classes=3, shape=(4,), arguments={"hidden": []}), seed=0)
+    assert [tuple(weight.shape) for weight in linear.parameters()] == [(3, 4), (3,)]
+    with pytest.raises(Refusal, match="whole numbers above 0"):
+        build(Blueprint(name="mlp", classes=3, shape=(4,), arguments={"hidden": [0]}), seed=0)
 
 
 def test_whitening_whitens() -> None:

@@ -214,6 +214,9 @@ class Pair(torch.nn.Linear):
     def forward(self, x): return x, x
 def stuck(): return Stuck(64, 3)
 def pair(): return Pair(64, 3)
+class Several(torch.nn.Linear):
+    def forward(self, x): return [x]
+def several(): return Several(64, 3)
 number = 3
 """
 
@@ -229,7 +232,8 @@ number = 3
         ("nets.py:small", ["n × 3", "(2, 2)"]),
         ("nets.py:narrow", ["inputs of shape (1, 8, 8)"]),
         ("nets.py:stuck", ["IndexError", "lost"]),
-        ("nets.py:pair", ["tuple"]),
+        ("nets.py:pair", ["logits of shape"]),
+        ("nets.py:several", ["a tensor, alone, first of a tuple, or called logits", "list"]),
         ("raises.py:net", ["raises.py:net", "ZeroDivisionError"]),
         ("typo.py:net", ["typo.py:net", "SyntaxError"]),
         ("lacks.py:net", ["no_such_module"]),

@@ -23,6 +23,11 @@ from torch import nn
 def pictures(width=6):
     return nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(width * 64, 3))
 
+def frozen():
+    net = pictures()
+    net[0].requires_grad_(False)
+    return net
+
 class Features(nn.Module):
     def __init__(self):
         super().__init__()
@@ -100,7 +105,7 @@ def test_trained_here_with_the_users_own_network(own: Any, run: Callable[..., An
     assert load_tensors(tmp_path / "run" / "retrained-0.safetensors")[1]["blueprint"]["arguments"] == {"width": 4}
 
 
-@pytest.mark.parametrize("name", ["os:system", "pathlib:Path.touch", "nets.py:pictures", "timm:resnet18"])
+@pytest.mark.parametrize("name", ["os:system", "pathlib:Path.touch", "nets.py:pictures", "timm:resnet18", "hf:."])
 def test_a_checkpoint_does_not_choose_the_code_that_runs(
     name: str, own: Any, run: Callable[..., Any], tmp_path: Path, listing: Callable[[Path], dict[str, str]]
 ) -> None:
@@ -111,6 +116,74 @@ def test_a_checkpoint_does_not_choose_the_code_that_runs(
     ran = run("forget", "--checkpoint", "net.safetensors", "--data", "npz:d.npz", "--out", "run")
     ran.refused("--model", name)
     assert listing(tmp_path) == before, "nothing may run, nothing may be written"
+
+
+def test_preprocessing_goes_with_the_checkpoint(own: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+    images(tmp_path / "d.npz")
+    (tmp_path / "settings.yaml").write_text("preprocess: {mean: [0.5], std: [0.25], size: 8}")
+    named = ("--model", "nets.py:pictures", "--data", "npz:d.npz")
+    ran = run("train", *named, "--config", "settings.yaml", "--out", "original", *SHORT)
+    assert ran.code == 0, ran
+    told = load_tensors(tmp_path / "original" / "model.safetensors")[1]["blueprint"]
+    assert told["preprocess"] == {"mean": [0.5], "std": [0.25], "size": 8}
+    forget = ("forget", "--checkpoint", "original/model.safetensors", *named, "--method", "finetune", *SHORT)
+    assert (ran := run(*forget, "--references", "1", "--out", "run")).code == 0, ran
+    for name in ("model", "retrained-0"):
+        tensors, header = load_tensors(tmp_path / "run" / f"{name}.safetensors")
+        assert header["blueprint"] == told
+        own("pictures").load_state_dict(tensors, strict=True)
+    save_tensors(tmp_path / "bare.safetensors", load_tensors(tmp_path / "original" / "model.safetensors")[0], {})
+    forget = ("forget", "--checkpoint", "bare.safetensors", *named, "--method", "finetune", *SHORT, "--references", "0")
+    flags = ("--preprocess.mean", "0.5", "--preprocess.std", "0.25", "--preprocess.size", "8")
+    assert (ran := run(*forget, *flags, "--out", "same")).code == 0, ran
+    assert (ran := run(*forget, "--out", "other")).code == 0, ran
+    accuracies = [
+        json.loads((tmp_path / name / "findings.json").read_text())["models"]["original"]["accuracy"]
+        for name in ("run", "same", "other")
+    ]
+    assert accuracies[0] == accuracies[1] != accuracies[2]
+    run(*forget, "--preprocess.std", "0", "--out", "bad").refused("std above 0")
+
+
+def test_frozen_weights_stay_and_come_from_the_factory(own: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+    images(tmp_path / "d.npz")
+    net = own("frozen")
+    with torch.no_grad():
+        net[0].weight += 1
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    command = ("forget", "--checkpoint", "net.pt", "--model", "nets.py:frozen", "--data", "npz:d.npz", "--out", "run")
+    command += ("--method", "finetune", "--ids", "random:8", *SHORT, *RECIPE)
+    run(*command).refused("a fresh network to start with the frozen weights", "'0.weight'", "--references 0")
+    ran = run(*command, "--references", "0")
+    assert ran.code == 0, ran
+    made = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert torch.equal(made["0.weight"], net[0].weight)
+    assert torch.equal(made["0.bias"], net[0].bias)
+    assert not torch.equal(made["3.weight"], net[3].weight)
+
+
+def test_another_file_in_the_place_of_the_new_one_is_left_alone(
+    own: Any, run: Callable[..., Any], tmp_path: Path, listing: Callable[[Path], dict[str, str]]
+) -> None:
+    images(tmp_path / "d.npz")
+    torch.save(own("pictures").state_dict(), tmp_path / "net.pt")
+    (tmp_path / "run").mkdir()
+    torch.save({"theirs": torch.ones(2)}, tmp_path / "run" / "model.pt")
+    before = listing(tmp_path)
+    named = ("--model", "nets.py:pictures", "--data", "npz:d.npz", "--references", "0", "--ids", "random:8", *SHORT)
+    run("forget", "--checkpoint", "net.pt", *named, "--out", "run").refused("model.pt", "another --out")
+    assert listing(tmp_path) == before
+    (tmp_path / "net.pt").rename(tmp_path / "model.pt")
+    run("forget", "--checkpoint", "model.pt", *named, "--out", ".").refused("elsewhere than the checkpoint model.pt")
+
+
+@pytest.mark.parametrize(("folder", "says"), [("hf:nowhere", "a folder with a config.json"), ("hf:.", "config.json")])
+def test_a_folder_of_hugging_face_has_a_configuration(
+    folder: str, says: str, own: Any, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    images(tmp_path / "d.npz")
+    torch.save(own("pictures").state_dict(), tmp_path / "net.pt")
+    run("forget", "--checkpoint", "net.pt", "--model", folder, "--data", "npz:d.npz", "--out", "run").refused(says)
 
 
 def test_multi_label(own: Any, run: Callable[..., Any], tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def lipschitz(model: torch.nn.Module, shape: Sequence[int]) -> Lipschitz:
     of norms are often far above the true constant. Norms are found from below, to a residual of 0.01 %, so the bound is
     one up to about that per layer. Networks with attention, layer norm or control flow that torch.fx can't follow have none.
     """
+    if model._forward_pre_hooks:  # torch.fx reads the network's code, and would miss what is done to its inputs before
+        return Lipschitz(None, "the network's inputs are preprocessed outside its own code")
     try:
         with as_deployed(model):
             graph = torch.fx.symbolic_trace(model)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from unteach.audit import INDISTINGUISHABLE, Tolerance
-from unteach.checkpoint import check_data, load
+from unteach.checkpoint import check_data
 from unteach.data import DataSet, forget_ids, split, write_ids
+from unteach.data.augment import LATER
 from unteach.engine import Engine
+from unteach.models import Preprocess
 from unteach.recipe import Recipe
 from unteach.references.tiers import Company
 from unteach.tracking import finals
@@ -17,6 +19,7 @@ from unteach.types import Refusal, Split
 from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth, method_of
 from unteach.verbs.evaluation import Cast, evaluate, show
+from unteach.verbs.network import checkpoint_at
 from unteach.verbs.request import recipe_of, refuse_unless_references, request
 from unteach.verbs.settings import DataChoice, Machine, Output, anywhere, check_seed
 from unteach.verbs.train import plain
@@ -36,10 +39,12 @@ class AuditRun:
     retrained: tuple[Path, ...] = ()
     """Models retrained without the forget set: the target, and (the last of several) the control."""
     model: str = ""
-    """Network of the checkpoints, if they don't say or it is no name of `unteach list`: timm:NAME, torchvision:NAME,
+    """Network of the checkpoints, if they don't say or it is no name of `unteach list`: timm:NAME, torchvision:NAME, hf:FOLDER,
     pkg.module:factory, file.py:factory."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default=Preprocess(), metadata=LATER)
+    """What inputs are put through before the network sees them; left out, what the checkpoint tells."""
     source: DataChoice = field(default_factory=DataChoice)
     ids: str = ""
     """What was to be forgotten: a file of ids (forget.txt of the forget run), class:NAME, group:NAME or benchmark."""
@@ -65,7 +70,7 @@ class AuditRun:
         check_seed(self.seed)
         data = self.source.load()
         everyone = [self.unlearned, *([self.original] if self.original else []), *self.retrained]
-        loaded = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in everyone]
+        loaded = [checkpoint_at(self, path, data.train) for path in everyone]
         for checkpoint in loaded:
             check_data(checkpoint, data.fingerprint)
         unseen = loaded[1].provenance.trained_on.get("left_out", []) if self.original else []

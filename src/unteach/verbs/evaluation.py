@@ -115,7 +115,8 @@ def evaluate(
     write_json(folder / "findings.json", findings)
     _save_signals(folder / "signals.safetensors", signals, names)
     filed = read_json(folder / "findings.json")  # the page of the file: `unteach report` then draws the same bytes
-    render(filed, folder, thumbnails=_thumbnails(parts.forget, findings))
+    shown = parts.forget.take(parts.forget.positions([row["id"] for row in findings.get("exposed", [])]))
+    render(filed, folder, thumbnails=thumbnails(shown))
     return findings
 
 
@@ -261,13 +262,11 @@ def _save_signals(path: Path, signals: Signals, ids: np.ndarray) -> None:
     save_tensors(path, tensors, {"models": list(signals.models), "ids": ids.tolist(), "groups": groups})
 
 
-def _thumbnails(forget: Examples, findings: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The images of the records that are shown as most exposed; nothing where the inputs are no images."""
-    if forget.inputs.ndim != 4 or forget.inputs.dtype != torch.uint8 or forget.inputs.shape[1] not in (1, 3):
+def thumbnails(examples: Examples) -> dict[str, np.ndarray]:
+    """Pictures of these records by id; nothing where the inputs are no images."""
+    if examples.inputs.ndim != 4 or examples.inputs.dtype != torch.uint8 or examples.inputs.shape[1] not in (1, 3):
         return {}
-    shown = [row["id"] for row in findings.get("exposed", [])]
-    images = forget.take(forget.positions(shown)).inputs.permute(0, 2, 3, 1).squeeze(-1).numpy()
-    return dict(zip(shown, images))
+    return dict(zip(examples.ids.tolist(), examples.inputs.permute(0, 2, 3, 1).squeeze(-1).numpy()))
 
 
 def _print_power(findings: dict[str, Any]) -> None:

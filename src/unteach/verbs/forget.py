@@ -11,12 +11,13 @@ import torch
 
 from unteach.api import unlearn
 from unteach.audit import INDISTINGUISHABLE, Tolerance
-from unteach.checkpoint import Checkpoint, check_data, load, save, trained_on
+from unteach.checkpoint import Checkpoint, check_data, save, save_alike, trained_on
 from unteach.data import DataSet, forget_ids, write_ids
+from unteach.data.augment import LATER
 from unteach.engine import Engine
 from unteach.guard import Guard
 from unteach.methods import Amun
-from unteach.models import Blueprint
+from unteach.models import Blueprint, Preprocess
 from unteach.presets import with_preset
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
@@ -29,8 +30,10 @@ from unteach.types import Method, Refusal, Split
 from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth
 from unteach.verbs.evaluation import Cast, evaluate, show
+from unteach.verbs.network import checkpoint_at
 from unteach.verbs.request import (
     recipe_of,
+    refuse_unless_alike_when_fresh,
     refuse_unless_in_range,
     refuse_unless_references,
     refuse_without_recipe,
@@ -45,17 +48,20 @@ from unteach.verbs.train import plain
 class Forget:
     """Make a trained classifier forget examples, and show how close it came to retraining without them.
 
-    Writes into --out: model.safetensors (loads strictly into the old network), forget.txt (the ids), findings.json,
-    report.html, report.md. The report compares with retrained models: given by --retrained, or trained here.
+    Writes into --out: model.safetensors (loads strictly into the old network), for a PyTorch checkpoint another like it beside
+    (model.pt, model.ckpt …), forget.txt (the ids), findings.json, report.html, report.md. The report compares with retrained
+    models: given by --retrained, or trained here.
     """
 
     checkpoint: Path = field(default=Path("model.safetensors"))
     """The trained model: safetensors, or a PyTorch file with a state dict (read without running code)."""
     model: str = ""
-    """Network of the checkpoint, if it does not say or is no name of `unteach list`: timm:NAME, torchvision:NAME,
+    """Network of the checkpoint, if it does not say or is no name of `unteach list`: timm:NAME, torchvision:NAME, hf:FOLDER,
     pkg.module:factory, file.py:factory. Which code runs is never left to a checkpoint."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default=Preprocess(), metadata=LATER)
+    """What inputs are put through before the network sees them; left out, what the checkpoint tells."""
     source: DataChoice = field(default_factory=DataChoice)
     ids: str = "random:0.1"
     """What to forget: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME, group:NAME, groups:COUNT
@@ -92,7 +98,7 @@ class Forget:
     def __call__(self) -> int:
         check_seed(self.seed)
         data = self.source.load()
-        original = load(self.checkpoint, data=data.train, model=self.model, arguments=self.model_args)
+        original = checkpoint_at(self, self.checkpoint, data.train)
         check_data(original, data.fingerprint)
         validation = self._validation(data, original)
         unseen = {*original.provenance.trained_on.get("left_out", []), *validation}
@@ -101,14 +107,15 @@ class Forget:
         refuse_unless_in_range(self.method, data)
         refuse_without_recipe(self.method, original)
         method = self._method(original, parts)
-        given = [load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained]
+        given = [checkpoint_at(self, path, data.train) for path in self.retrained]
         refuse_unless_references(given, data, ids)
         jobs = self._jobs(data, original, parts, len(given))
-        self._refuse_to_write_over_inputs(len(given))
+        self._refuse_to_write_over_inputs(original, len(given))
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
             folder = self.output.open(plain(self), engine.events)
             write_ids(folder / "forget.txt", ids)
             unlearned = self._unlearn(method, data, original, parts, folder, engine)
+            self._deliver(original, unlearned, engine)
             company = self._company(method, data, original, parts, engine) if self.depth.asked else None
             if company:
                 made = list(retrained_of(company))
@@ -164,6 +171,8 @@ class Forget:
             before = engine.meter.units
             rng = torch.Generator().manual_seed(self.seed)
             model, diagnosis = unlearn(method, original.model, parts, rng, engine, self.guard)
+            if original.layout:  # what is judged is what is handed over, to the bit
+                model.load_state_dict(original.layout.rounded(model.state_dict()))
             old = original.provenance
             gone = [*old.trained_on.get("left_out", []), *parts.forget.ids.tolist()]
             held = parts.validation.ids.tolist() if parts.validation else ()
@@ -184,9 +193,27 @@ class Forget:
                 log=[],
             )
             if engine.rank == 0:
-                save(path, model, provenance)
+                save(path, model, provenance, original.layout)
             engine.wait()
-        return load(path, data=data.train, model=self.model, arguments=self.model_args)
+        return checkpoint_at(self, path, data.train, tell=False)
+
+    def _delivered(self, original: Checkpoint) -> Path | None:
+        """The file in the place of the one that came in, where that was a PyTorch file."""
+        suffix = original.layout.suffix if original.layout else ".safetensors"
+        return None if suffix == ".safetensors" else self.output.out / f"model{suffix}"
+
+    def _deliver(self, original: Checkpoint, unlearned: Checkpoint, engine: Engine) -> None:
+        """Write the unlearned weights as the checkpoint held them that came in, and say what of it was left out."""
+        path, layout = self._delivered(original), original.layout
+        if path is None or layout is None or engine.rank > 0:
+            return
+        save_alike(path, unlearned.model, layout)
+        engine.events.emit("delivered", file=path.name, left_out=list(layout.left_out))
+        gone = ", ".join(layout.left_out)
+        print(
+            f"like {self.checkpoint}: {path}"
+            + (f", without {gone}, which may hold traces of what is forgotten" if gone else "")
+        )
 
     def _validation(self, data: DataSet, original: Checkpoint) -> list[str]:
         held: list[str] = original.provenance.trained_on.get("validation", [])
@@ -200,6 +227,7 @@ class Forget:
         """File names and trainings of the references that are not given."""
         if given >= self.references or self.depth.asked:
             return {}
+        refuse_unless_alike_when_fresh(original)
         recipe = self._recipe(original, data)
         blueprint = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
         assert isinstance(blueprint, Blueprint)
@@ -216,14 +244,20 @@ class Forget:
             for number in range(given, self.references)
         }
 
-    def _refuse_to_write_over_inputs(self, given: int) -> None:
+    def _refuse_to_write_over_inputs(self, original: Checkpoint, given: int) -> None:
         names = ["model.safetensors", *(_reference(number) for number in range(given, self.references))]
-        ours = {(self.output.out / name).resolve() for name in names}
+        delivered = self._delivered(original)
+        ours = {(self.output.out / name).resolve() for name in names} | ({delivered.resolve()} if delivered else set())
         for path in (self.checkpoint, *self.retrained):
             if path.resolve() in ours:
                 raise Refusal(
                     f"expected --out elsewhere than the checkpoint {path}, got its own folder; choose another"
                 )
+        fresh = self.output.overwrite or (self.output.out / "settings.json").exists()
+        if delivered is not None and delivered.exists() and not fresh:
+            raise Refusal(
+                f"expected {self.output.out} to be new, got a folder with a {delivered.name}; choose another --out"
+            )
 
     def _recipe(self, original: Checkpoint, data: DataSet) -> Recipe:
         if self.recipe is not None:

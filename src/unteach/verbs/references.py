@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from unteach.checkpoint import Checkpoint, check_data, check_outputs, load, new_network
+from unteach.checkpoint import Checkpoint, check_data, check_outputs, new_network
 from unteach.data import DataSet, forget_ids
+from unteach.data.augment import LATER
 from unteach.events import Events
 from unteach.methods import Amun
-from unteach.models import Blueprint
+from unteach.models import Blueprint, Preprocess
 from unteach.recipe import Recipe
 from unteach.references.cache import Cache
 from unteach.references.executors import Local, Ray, Shard, Slurm
@@ -24,7 +25,8 @@ from unteach.references.stages import run
 from unteach.references.units import units_in
 from unteach.tracking import trackers_named
 from unteach.types import Method, Refusal
-from unteach.verbs.request import recipe_of
+from unteach.verbs.network import checkpoint_at
+from unteach.verbs.request import recipe_of, refuse_unless_alike_when_fresh
 from unteach.verbs.settings import DataChoice, anywhere, check_seed, follow
 from unteach.verbs.train import plain
 
@@ -41,9 +43,11 @@ class References:
     checkpoint: Path | None = None
     """The model to be audited: its network and recipe are used, and what it never saw stays unseen."""
     model: str = ""
-    """Network, where no checkpoint tells it: a name from `unteach list`, timm:NAME, pkg.module:factory …"""
+    """Network, where no checkpoint tells it: a name from `unteach list`, timm:NAME, hf:FOLDER, pkg.module:factory …"""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default=Preprocess(), metadata=LATER)
+    """What inputs are put through before the network sees them; left out, what the checkpoint tells."""
     recipe: Recipe | None = None
     """How the models are trained, where the checkpoint does not say."""
     halves: int = 0
@@ -164,7 +168,7 @@ class References:
     def _original(self, data: DataSet) -> Checkpoint | None:
         if self.checkpoint is None:
             return None
-        found = load(self.checkpoint, data=data.train, model=self.model, arguments=self.model_args)
+        found = checkpoint_at(self, self.checkpoint, data.train)
         check_data(found, data.fingerprint)
         return found
 
@@ -172,10 +176,17 @@ class References:
         if original is not None:
             told = getattr(original.model, "unteach_blueprint")  # noqa: B009 - mypy reads Module attributes as tensors
             assert isinstance(told, Blueprint)
+            refuse_unless_alike_when_fresh(original)
             return told
         shape = tuple(data.train.inputs.shape[1:])
         name = self.model or "small-cnn"
-        blueprint = Blueprint(name=name, classes=len(data.train.classes), shape=shape, arguments=self.model_args)
+        blueprint = Blueprint(
+            name=name,
+            classes=len(data.train.classes),
+            shape=shape,
+            arguments=self.model_args,
+            preprocess=self.preprocess,
+        )
         check_outputs(new_network(blueprint, seed=0).eval(), data.train, f"the network {name}")
         return blueprint
 

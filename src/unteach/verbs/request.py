@@ -72,6 +72,16 @@ def refuse_without_recipe(method: Method, original: Checkpoint) -> None:
         )
 
 
+def refuse_unless_alike_when_fresh(original: Checkpoint) -> None:
+    """Refuse to retrain a network whose frozen weights came from elsewhere: a fresh one would be frozen at others."""
+    if original.frozen:
+        what = f"{len(original.frozen)} of them (such as {original.frozen[0]!r})"
+        raise Refusal(
+            f"expected a fresh network to start with the frozen weights of {original.path}, got others for {what}; "
+            "let the factory of --model load them, or give --retrained FILES, or --references 0"
+        )
+
+
 def recipe_of(original: Checkpoint) -> Recipe:
     """How the original says it was trained, for models that are to be compared with it.
 

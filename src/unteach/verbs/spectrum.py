@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 
-from unteach.checkpoint import Checkpoint, check_data, load, save
+from unteach.checkpoint import Checkpoint, check_data, save
+from unteach.data.augment import LATER
 from unteach.engine import Engine
+from unteach.models import Preprocess
 from unteach.models.masks import masks_of
 from unteach.spectral import Clip, Lanczos, Layer, layers_of, reshaped_norm, spectrum
 from unteach.store import load_tensors, write_json
 from unteach.types import Examples, Refusal
+from unteach.verbs.network import checkpoint_at
 from unteach.verbs.settings import DataChoice, Machine, Output, check_seed
 from unteach.verbs.train import plain
 
@@ -33,6 +36,8 @@ class Spectrum:
     """Network of the checkpoint, if it does not say or is no name of `unteach list`."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default=Preprocess(), metadata=LATER)
+    """What inputs are put through before the network sees them; left out, what the checkpoint tells."""
     source: DataChoice = field(default_factory=lambda: DataChoice(data=""))
     """Data, for the shape of an input; left out, the checkpoint says it."""
     top: int = 5
@@ -48,7 +53,7 @@ class Spectrum:
             raise Refusal(f"expected --top to be at least 1, got {self.top}; 5 shows the five largest")
         search = Lanczos(k=self.top)
         examples = self.source.load().train if self.source.data else told_examples(self.checkpoint)
-        found = load(self.checkpoint, data=examples, model=self.model, arguments=self.model_args)
+        found = checkpoint_at(self, self.checkpoint, examples)
         with self.machine.engine(None, False) as engine:
             network, shape = engine.place(found.model), tuple(examples.inputs.shape[1:])
             table = describe(network, shape, search, engine, whole=self.whole)
@@ -74,6 +79,8 @@ class ClipCheckpoint:
     """Network of the checkpoint, if it does not say or is no name of `unteach list`."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default=Preprocess(), metadata=LATER)
+    """What inputs are put through before the network sees them; left out, what the checkpoint tells."""
     source: DataChoice = field(default_factory=lambda: DataChoice(data=""))
     """Data to tell the accuracy on; left out, only norms are told."""
     clip: Clip = field(default_factory=Clip)
@@ -93,7 +100,7 @@ class ClipCheckpoint:
         data = self.source.load() if self.source.data else None
         examples = data.train if data else told_examples(self.checkpoint)
         shape = tuple(examples.inputs.shape[1:])
-        old = load(self.checkpoint, data=examples, model=self.model, arguments=self.model_args)
+        old = checkpoint_at(self, self.checkpoint, examples)
         if data:
             check_data(old, data.fingerprint)
         parent = old.fingerprint

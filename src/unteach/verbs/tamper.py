@@ -10,9 +10,10 @@ import numpy as np
 
 from unteach.checkpoint import check_outputs, new_network
 from unteach.data import DataSet
+from unteach.data.augment import LATER
 from unteach.engine import Engine
 from unteach.methods import Amun
-from unteach.models import Blueprint
+from unteach.models import Blueprint, Preprocess
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob, UnlearningJob
 from unteach.references.pool import pack, size_of
@@ -44,9 +45,11 @@ class Tamper:
     found: float = 1.0
     """Share of the tampered examples that somebody found and asks to forget, above 0 to 1; fewer are harder to undo."""
     model: str = "small-cnn"
-    """Network: a name from `unteach list`, timm:NAME, torchvision:NAME, pkg.module:factory or file.py:factory."""
+    """Network: a name from `unteach list`, timm:NAME, torchvision:NAME, hf:FOLDER, pkg.module:factory or file.py:factory."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default=Preprocess(), metadata=LATER)
+    """What inputs are put through before the network sees them."""
     recipe: Recipe = field(default_factory=Recipe)
     """How the original and the retrained models are trained."""
     method: Method = field(default_factory=Amun)
@@ -111,6 +114,7 @@ class Tamper:
             classes=len(data.train.classes),
             shape=tuple(data.train.inputs.shape[1:]),
             arguments=self.model_args,
+            preprocess=self.preprocess,
         )
         recipe = replace(self.recipe, augment=self.recipe.augment or data.augment)
         original = TrainingJob(blueprint=blueprint, recipe=recipe, seed=self.seed, label="training on tampered data")

@@ -7,7 +7,8 @@ from typing import Any
 
 from unteach.checkpoint import check_outputs, new_network
 from unteach.data import DataSet, forget_ids
-from unteach.models import Blueprint
+from unteach.data.augment import LATER
+from unteach.models import Blueprint, Preprocess
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.store import record
@@ -25,9 +26,11 @@ class Train:
 
     source: DataChoice = field(default_factory=DataChoice)
     model: str = "small-cnn"
-    """Network: a name from `unteach list`, timm:NAME, torchvision:NAME, pkg.module:factory or file.py:factory."""
+    """Network: a name from `unteach list`, timm:NAME, torchvision:NAME, hf:FOLDER, pkg.module:factory or file.py:factory."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default=Preprocess(), metadata=LATER)
+    """What inputs are put through before the network sees them."""
     training: Recipe = field(default_factory=Recipe)
     without: str = ""
     """Ids to leave out: a file of ids, random:SHARE, class:NAME, group:NAME or benchmark."""
@@ -49,6 +52,7 @@ class Train:
             classes=len(data.train.classes),
             shape=tuple(data.train.inputs.shape[1:]),
             arguments=self.model_args,
+            preprocess=self.preprocess,
         )
         check_outputs(new_network(blueprint, seed=0).eval(), data.train, f"the network {self.model}")
         job = TrainingJob(

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unteach.checkpoint import Checkpoint, check_data, load
+from unteach.checkpoint import Checkpoint, check_data
 from unteach.data import DataSet, forget_ids
+from unteach.data.augment import LATER
 from unteach.engine import Engine
 from unteach.methods import Amun
+from unteach.models import Preprocess
 from unteach.plugins import name_of
 from unteach.recipe import Recipe
 from unteach.store import write_json
@@ -27,6 +29,7 @@ from unteach.tuning import (
     write_tuned,
 )
 from unteach.types import Method, Refusal, Split
+from unteach.verbs.network import checkpoint_at
 from unteach.verbs.request import (
     recipe_of,
     refuse_unless_in_range,
@@ -51,10 +54,12 @@ class Tune:
     checkpoint: Path = field(default=Path("model.safetensors"))
     """The trained model: safetensors, or a PyTorch file with a state dict (read without running code)."""
     model: str = ""
-    """Network of the checkpoint, if it does not say or is no name of `unteach list`: timm:NAME, torchvision:NAME,
+    """Network of the checkpoint, if it does not say or is no name of `unteach list`: timm:NAME, torchvision:NAME, hf:FOLDER,
     pkg.module:factory, file.py:factory."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """Arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default=Preprocess(), metadata=LATER)
+    """What inputs are put through before the network sees them; left out, what the checkpoint tells."""
     source: DataChoice = field(default_factory=DataChoice)
     ids: str = "random:0.1"
     """The real request: a file of ids (.txt, .csv, .json), random:SHARE, random:COUNT, class:NAME, group:NAME, groups:COUNT or
@@ -86,14 +91,12 @@ class Tune:
         if self.machine.devices > 1:
             raise Refusal(f"expected one process for tuning, got --devices {self.machine.devices}; leave it at 1")
         data = self.source.load()
-        original = load(self.checkpoint, data=data.train, model=self.model, arguments=self.model_args)
+        original = checkpoint_at(self, self.checkpoint, data.train)
         check_data(original, data.fingerprint)
         parts = self._parts(data, original)
         refuse_unless_in_range(self.method, data)
         refuse_without_recipe(self.method, original)
-        references = [
-            load(path, data=data.train, model=self.model, arguments=self.model_args) for path in self.retrained
-        ]
+        references = [checkpoint_at(self, path, data.train) for path in self.retrained]
         refuse_unless_references(references, data, parts.forget.ids.tolist())
         recipe = self._recipe(original, data)
         if not self.range_test:
