@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +16,9 @@ from unteach.models.build import Sample
 from unteach.models.masks import notice_pruned
 from unteach.store import digest_of, fingerprint, provenance_of, save_tensors, write
 from unteach.types import Examples, Refusal
+
+if TYPE_CHECKING:
+    from unteach.data import DataSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,11 @@ def trained_on(train: Examples, left_out: Sequence[str], validation: Sequence[st
         "left_out": sorted(gone),
         **({"validation": sorted(validation)} if validation else {}),
     }
+
+
+def known_again(data: DataSet, left_out: Sequence[str]) -> dict[str, str]:
+    """For the record of a training: by what ``check_data`` knows the data once those left out are deleted from them."""
+    return {"kept": data.without(left_out).fingerprint} if left_out else {}
 
 
 def environment() -> dict[str, str]:
@@ -223,19 +231,36 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def check_data(checkpoint: Checkpoint, data_fingerprint: str) -> None:
-    """Refuse a checkpoint that says it was trained on other data, or on some of the test set as reference models are."""
-    if "pool" in checkpoint.provenance.trained_on:
+def check_data(checkpoint: Checkpoint, data: DataSet) -> Checkpoint:
+    """The checkpoint as it is to be used with these data, which may lack what it no longer knows.
+
+    Records that were forgotten and then deleted are no longer among its left out. Raises: Refusal for a checkpoint that says it
+    was trained on other data, or on some of the test set as reference models are.
+    """
+    story = checkpoint.provenance
+    if "pool" in story.trained_on:
         raise Refusal(
             f"expected a model of the training set, got {checkpoint.path}, a reference model that was trained on test examples "
             "too; give another"
         )
-    theirs = checkpoint.provenance.data_fingerprint
-    if theirs and theirs != data_fingerprint:
-        raise Refusal(
-            f"expected a checkpoint trained on these data (fingerprint {data_fingerprint[:12]}), got {checkpoint.path} trained "
-            f"on {checkpoint.provenance.data or 'other data'} ({theirs[:12]}); give the data it was trained on"
-        )
+    theirs = story.data_fingerprint
+    if not theirs or theirs == data.fingerprint:
+        return checkpoint
+    left_out = story.trained_on.get("left_out", [])
+    if left_out and story.trained_on.get("kept") == data.without(left_out).fingerprint:
+        here = set(data.train.ids.tolist())
+        lists = {
+            name: [each for each in story.trained_on[name] if each in here]
+            for name in ("left_out", "validation")
+            if name in story.trained_on
+        }
+        known = replace(story, data_fingerprint=data.fingerprint, trained_on=story.trained_on | lists)
+        return replace(checkpoint, provenance=known)
+    raise Refusal(
+        f"expected a checkpoint trained on these data (fingerprint {data.fingerprint[:12]}), got {checkpoint.path} trained "
+        f"on {story.data or 'other data'} ({theirs[:12]}); give the data it was trained on, of which only what it has forgotten "
+        "may be missing"
+    )
 
 
 def check_outputs(network: torch.nn.Module, data: Examples, which: str) -> None:

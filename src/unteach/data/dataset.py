@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ class DataSet:
         """SHA-256 over the content of all parts: it changes with any pixel, label, id or class name."""
         parts = [part.fingerprint() for part in (self.train, self.test, self.unseen) if part is not None]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def without(self, ids: Collection[str]) -> DataSet:
+        """The same without these training examples; those that are not there are not missed."""
+        gone = np.isin(self.train.ids, np.asarray([*ids], dtype=str))
+        return replace(self, train=self.train.take(~gone)) if gone.any() else self
 
     @property
     def non_members(self) -> Examples:
@@ -167,7 +172,10 @@ def _names(name: str, what: str, given: np.ndarray, n: int) -> np.ndarray:
         raise Refusal(
             f"expected one entry of {what} per input in {name} ({n}), got shape {given.shape}; check the files"
         )
-    return given.astype(str)
+    try:
+        return given.astype(str)
+    except ValueError as error:  # NumPy's bytes are ASCII
+        raise Refusal(f"expected {what} as text in {name}, got: {error}; write them as text") from error
 
 
 def _labels(name: str, given: Any, n: int, classes: tuple[str, ...]) -> tuple[torch.Tensor, tuple[str, ...]]:

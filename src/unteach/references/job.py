@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unteach.checkpoint import Checkpoint, Provenance, load, new_network, save, trained_on
+from unteach.checkpoint import Checkpoint, Provenance, known_again, load, new_network, save, trained_on
 from unteach.data import DataSet
 from unteach.engine import Engine, pixels
 from unteach.models import WHITENING_SAMPLE, Blueprint
@@ -74,7 +74,7 @@ class TrainingJob:
             classes=list(data.train.classes),
             data=data.name,
             data_fingerprint=data.fingerprint,
-            trained_on=of_pool(data, members) if self.kept else trained_on(data.train, self.left_out, self.validation),
+            trained_on=of_pool(data, members) if self.kept else self._trained_on(data),
             recipe=self.recipe.as_json(),
             made_by={"verb": "train", "key": key},
             seed=self.seed,
@@ -85,6 +85,10 @@ class TrainingJob:
         if engine.rank == 0:
             save(path, model, provenance)
         engine.wait()
+
+    def _trained_on(self, data: DataSet) -> dict[str, Any]:
+        told = trained_on(data.train, self.left_out, self.validation)
+        return told | known_again(data, [*self.left_out, *self.validation])
 
     def as_json(self) -> dict[str, Any]:
         """The job as plain values."""

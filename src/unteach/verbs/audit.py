@@ -20,7 +20,7 @@ from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth, method_of
 from unteach.verbs.evaluation import Cast, evaluate, show
 from unteach.verbs.network import checkpoint_at
-from unteach.verbs.request import recipe_of, refuse_unless_references, request
+from unteach.verbs.request import fit_references, recipe_of, request
 from unteach.verbs.settings import DataChoice, Machine, Output, anywhere, check_seed
 from unteach.verbs.train import plain
 
@@ -70,13 +70,10 @@ class AuditRun:
         check_seed(self.seed)
         data = self.source.load()
         everyone = [self.unlearned, *([self.original] if self.original else []), *self.retrained]
-        loaded = [checkpoint_at(self, path, data.train) for path in everyone]
-        for checkpoint in loaded:
-            check_data(checkpoint, data.fingerprint)
+        loaded = [check_data(checkpoint_at(self, path, data.train), data) for path in everyone]
         unseen = loaded[1].provenance.trained_on.get("left_out", []) if self.original else []
         ids = forget_ids(self.ids, data.train, self.seed, unseen, data.requests)
-        retrained = tuple(loaded[len(loaded) - len(self.retrained) :])
-        refuse_unless_references(retrained, data, ids)
+        retrained = tuple(fit_references(loaded[len(loaded) - len(self.retrained) :], data, ids))
         parts = request(data, loaded[1], ids) if self.original else split(data.train, ids)
         cast = Cast(original=loaded[1] if self.original else None, unlearned=loaded[0], retrained=retrained)
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:

@@ -11,7 +11,7 @@ import torch
 
 from unteach.api import unlearn
 from unteach.audit import INDISTINGUISHABLE, Tolerance
-from unteach.checkpoint import Checkpoint, check_data, save, save_alike, trained_on
+from unteach.checkpoint import Checkpoint, check_data, known_again, save, save_alike, trained_on
 from unteach.data import DataSet, forget_ids, write_ids
 from unteach.data.augment import LATER
 from unteach.engine import Engine
@@ -32,10 +32,10 @@ from unteach.verbs.depth import Depth
 from unteach.verbs.evaluation import Cast, evaluate, show
 from unteach.verbs.network import checkpoint_at
 from unteach.verbs.request import (
+    fit_references,
     recipe_of,
     refuse_unless_alike_when_fresh,
     refuse_unless_in_range,
-    refuse_unless_references,
     refuse_without_recipe,
     request,
     with_defaults,
@@ -55,6 +55,8 @@ class Forget:
 
     checkpoint: Path = field(default=Path("model.safetensors"))
     """The trained model: safetensors, or a PyTorch file with a state dict (read without running code)."""
+    like: Path | None = field(default=None, metadata=LATER)
+    """A checkpoint whose form of file the unlearned one is to have; left out, that of --checkpoint."""
     model: str = ""
     """Network of the checkpoint, if it does not say or is no name of `unteach list`: timm:NAME, torchvision:NAME, hf:FOLDER,
     pkg.module:factory, file.py:factory. Which code runs is never left to a checkpoint."""
@@ -98,8 +100,9 @@ class Forget:
     def __call__(self) -> int:
         check_seed(self.seed)
         data = self.source.load()
-        original = checkpoint_at(self, self.checkpoint, data.train)
-        check_data(original, data.fingerprint)
+        original = check_data(checkpoint_at(self, self.checkpoint, data.train), data)
+        if self.like is not None:
+            original = replace(original, layout=checkpoint_at(self, self.like, data.train, tell=False).layout)
         validation = self._validation(data, original)
         unseen = {*original.provenance.trained_on.get("left_out", []), *validation}
         ids = forget_ids(self.ids, data.train, self.seed, unseen, data.requests)
@@ -108,7 +111,7 @@ class Forget:
         refuse_without_recipe(self.method, original)
         method = self._method(original, parts)
         given = [checkpoint_at(self, path, data.train) for path in self.retrained]
-        refuse_unless_references(given, data, ids)
+        given = fit_references(given, data, ids)
         jobs = self._jobs(data, original, parts, len(given))
         self._refuse_to_write_over_inputs(original, len(given))
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
@@ -182,7 +185,7 @@ class Forget:
                 classes=list(data.train.classes),
                 data=data.name,
                 data_fingerprint=data.fingerprint,
-                trained_on=trained_on(data.train, gone, held),
+                trained_on=trained_on(data.train, gone, held) | known_again(data, [*gone, *held]),
                 parent=original.fingerprint,
                 made_by={**about, "key": key, "diagnosis": asdict(diagnosis)},
                 seed=self.seed,

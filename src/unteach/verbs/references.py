@@ -168,9 +168,7 @@ class References:
     def _original(self, data: DataSet) -> Checkpoint | None:
         if self.checkpoint is None:
             return None
-        found = checkpoint_at(self, self.checkpoint, data.train)
-        check_data(found, data.fingerprint)
-        return found
+        return check_data(checkpoint_at(self, self.checkpoint, data.train), data)
 
     def _network(self, data: DataSet, original: Checkpoint | None) -> Blueprint:
         if original is not None:

@@ -36,11 +36,11 @@ def request(data: DataSet, original: Checkpoint, ids: list[str], validation: Seq
     return parts
 
 
-def refuse_unless_references(retrained: Sequence[Checkpoint], data: DataSet, ids: list[str]) -> None:
-    """Refuse retrained models of other data, that saw what was to be forgotten, or that are one model twice."""
+def fit_references(retrained: Sequence[Checkpoint], data: DataSet, ids: list[str]) -> list[Checkpoint]:
+    """These models as references; refuses some of other data, that saw what was to be forgotten, or that are one model twice."""
     seen: dict[str, Path] = {}
-    for model in retrained:
-        check_data(model, data.fingerprint)
+    found = [check_data(model, data) for model in retrained]
+    for model in found:
         refuse_if_it_saw(model, ids)
         twin = seen.setdefault(model.fingerprint, model.path)
         if twin is not model.path:
@@ -48,6 +48,7 @@ def refuse_unless_references(retrained: Sequence[Checkpoint], data: DataSet, ids
                 f"expected retrained models that differ, got the same weights in {twin} and {model.path}; "
                 "a model can't be its own control, train another with another seed"
             )
+    return found
 
 
 def refuse_unless_in_range(method: Method, data: DataSet) -> None:

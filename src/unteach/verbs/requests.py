@@ -12,6 +12,7 @@ from unteach.guard import Guard
 from unteach.ledger import Budget, Policy, Queue, State
 from unteach.ledger.queue import sha256
 from unteach.methods import Amun
+from unteach.models import Preprocess
 from unteach.recipe import Recipe
 from unteach.references.unlearning import restored_method, told
 from unteach.store import record, restored
@@ -19,10 +20,28 @@ from unteach.types import Method, Refusal
 from unteach.verbs.settings import DataChoice, Machine, anywhere, check_seed
 
 OPENED_WITH = (
-    *("checkpoint", "model", "model_args", "source", "validation", "method", "preset", "recipe", "policy", "budget"),
-    *("audit_every", "references", "retain_sample", "seed", "guard"),
+    *(
+        "checkpoint",
+        "model",
+        "model_args",
+        "preprocess",
+        "source",
+        "validation",
+        "method",
+        "preset",
+        "recipe",
+        "policy",
+    ),
+    *("budget", "audit_every", "references", "retain_sample", "seed", "guard"),
 )
-NESTED: dict[str, Any] = {"source": DataChoice, "recipe": Recipe, "policy": Policy, "budget": Budget, "guard": Guard}
+NESTED: dict[str, Any] = {
+    "preprocess": Preprocess,
+    "source": DataChoice,
+    "recipe": Recipe,
+    "policy": Policy,
+    "budget": Budget,
+    "guard": Guard,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +79,7 @@ class Requests:
     """For open: network of the checkpoint, if it does not say or is no name of `unteach list`."""
     model_args: dict[str, Any] = field(default_factory=dict)
     """For open: arguments for the network's factory, as JSON or YAML."""
+    preprocess: Preprocess = field(default_factory=Preprocess)
     source: DataChoice = field(default_factory=DataChoice)
     validation: str = ""
     """For open: ids the original never saw, for methods that need validation data; left out, those held out in its training."""
@@ -128,7 +148,8 @@ class Requests:
 
 def _open(settings: Requests, queue: Queue) -> int:
     """Begin the queue, once the data and the checkpoint are found to fit."""
-    from unteach.checkpoint import check_data, load
+    from unteach.checkpoint import check_data
+    from unteach.verbs.network import checkpoint_at
     from unteach.verbs.request import refuse_unless_in_range, refuse_without_recipe
 
     if settings.audit_every < 0 or settings.references < 1 or settings.retain_sample < 1:
@@ -140,8 +161,7 @@ def _open(settings: Requests, queue: Queue) -> int:
         source = replace(source, data_root=source.data_root.absolute())
     settings = replace(settings, source=replace(source, data=anywhere(source).spec))
     data = settings.source.load()
-    original = load(settings.checkpoint, data=data.train, model=settings.model, arguments=settings.model_args)
-    check_data(original, data.fingerprint)
+    original = check_data(checkpoint_at(settings, settings.checkpoint, data.train), data)
     refuse_unless_in_range(settings.method, data)
     refuse_without_recipe(settings.method, original)
     queue.open(settings.as_json(), sha256(settings.checkpoint))

@@ -102,7 +102,7 @@ class ClipCheckpoint:
         shape = tuple(examples.inputs.shape[1:])
         old = checkpoint_at(self, self.checkpoint, examples)
         if data:
-            check_data(old, data.fingerprint)
+            old = check_data(old, data)
         parent = old.fingerprint
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
             folder = self.output.open(plain(self), engine.events)

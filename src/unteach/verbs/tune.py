@@ -31,9 +31,9 @@ from unteach.tuning import (
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.network import checkpoint_at
 from unteach.verbs.request import (
+    fit_references,
     recipe_of,
     refuse_unless_in_range,
-    refuse_unless_references,
     refuse_without_recipe,
     request,
     with_defaults,
@@ -91,13 +91,12 @@ class Tune:
         if self.machine.devices > 1:
             raise Refusal(f"expected one process for tuning, got --devices {self.machine.devices}; leave it at 1")
         data = self.source.load()
-        original = checkpoint_at(self, self.checkpoint, data.train)
-        check_data(original, data.fingerprint)
+        original = check_data(checkpoint_at(self, self.checkpoint, data.train), data)
         parts = self._parts(data, original)
         refuse_unless_in_range(self.method, data)
         refuse_without_recipe(self.method, original)
-        references = [checkpoint_at(self, path, data.train) for path in self.retrained]
-        refuse_unless_references(references, data, parts.forget.ids.tolist())
+        given = [checkpoint_at(self, path, data.train) for path in self.retrained]
+        references = fit_references(given, data, parts.forget.ids.tolist())
         recipe = self._recipe(original, data)
         if not self.range_test:
             refuse_unless_tunable(

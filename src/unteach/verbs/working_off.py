@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unteach.checkpoint import Checkpoint, load
+from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet
 from unteach.ledger import Queue, Run, State
+from unteach.ledger.chain import keep_names
 from unteach.ledger.queue import sha256
 from unteach.ledger.state import OPEN
 from unteach.methods import Retrain
@@ -17,6 +18,7 @@ from unteach.recipe import Recipe
 from unteach.store import load_tensors, read_json, write, write_json
 from unteach.types import Refusal
 from unteach.verbs.forget import Forget
+from unteach.verbs.network import checkpoint_at
 from unteach.verbs.requests import Requests
 from unteach.verbs.settings import Output
 from unteach.verbs.wear import wear
@@ -97,18 +99,28 @@ class Doing:
         forgotten = self._forgotten(state)
         known = [*forgotten] if self.run.retrain else self.run.requests
         wanted = [name for number in known for name in forgotten.get(number, ())]
+        data = self.settings.source.load()
+        here = set(data.train.ids.tolist())
+        if self.run.retrain and (gone := [name for name in wanted if name not in here]):
+            raise Refusal(
+                f"expected data that still hold all that was asked for, got some without {len(gone)} of it; train on them as "
+                "they are (unteach train), and open a new queue with that model"
+            )
         if wanted:
             self._forget(folder, parent, wanted)
             cost = read_json(folder / "findings.json")["cost"]
         else:  # all of it was forgotten before
             write(folder / "model.safetensors", lambda path: path.write_bytes(parent.read_bytes()))
             cost = {"forget_seconds": 0.0, "forget_epochs": 0.0}
-        numbers = self._numbers(state, folder, forgotten) | {
+        seen = {number: [name for name in ids if name in here] for number, ids in forgotten.items()}
+        numbers = self._numbers(state, folder, data, seen) | {
             "seconds": cost["forget_seconds"],
             "epochs": cost["forget_epochs"],
         }
         if self.run.retrain:
             numbers |= {"retrain_seconds": numbers["seconds"], "retrain_epochs": numbers["epochs"]}
+        for there in (folder, folder.parent, self.queue.folder):  # the ledger must not outlive the model that it tells of
+            keep_names(there)
         return self.queue.finish(self.run.number, sha256(folder / "model.safetensors"), numbers, self.settings.budget)
 
     def _forgotten(self, state: State) -> dict[int, list[str]]:
@@ -126,8 +138,10 @@ class Doing:
         write_json(folder / "asked.json", wanted)
         forget = Forget(
             checkpoint=parent,
+            like=settings.checkpoint,
             model=settings.model,
             model_args=settings.model_args,
+            preprocess=settings.preprocess,
             source=settings.source,
             ids=str(folder.absolute() / "asked.json"),
             validation=settings.validation,
@@ -141,12 +155,16 @@ class Doing:
             output=Output(out=folder, overwrite=True, quiet=settings.quiet),
             machine=settings.machine,
         )
-        with (folder / "log.txt").open("a") as log, redirect_stdout(log):
-            forget()
+        try:
+            with (folder / "log.txt").open("a") as log, redirect_stdout(log):
+                forget()
+        except OSError as error:  # a full disk also when the log is closed, and then without a name
+            where = error.filename or folder / "log.txt"
+            raise Refusal(f"expected to be able to write {where}, got: {error.strerror}; free some space") from error
 
-    def _numbers(self, state: State, folder: Path, forgotten: dict[int, list[str]]) -> dict[str, Any]:
-        """What is seen of the new model, and what retraining would cost."""
-        settings, data = self.settings, self.settings.source.load()
+    def _numbers(self, state: State, folder: Path, data: DataSet, forgotten: dict[int, list[str]]) -> dict[str, Any]:
+        """What is seen of the new model, and what retraining would cost. ``forgotten``: what the data still hold of it."""
+        settings = self.settings
         new = self._load(folder / "model.safetensors", data)
         original = self._load(self.queue.model_of(0, state), data)
         base = new
@@ -179,7 +197,7 @@ class Doing:
         }
 
     def _load(self, path: Path, data: DataSet) -> Checkpoint:
-        return load(path, data=data.train, model=self.settings.model, arguments=self.settings.model_args)
+        return checkpoint_at(self.settings, path, data.train, tell=False)
 
 
 def _tell(queue: Queue, state: State, run: Run) -> None:
