@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 # A room may import rooms of lower levels only. Rooms of one level do not know each other.
 LEVELS = [
     {"mapped"},
-    {"types", "bill", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode"},
+    {"types", "bill", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode", "temporary"},
     {"spectral", "processes", "formats"},
     {"models", "attacks", "store", "engine", "schedule", "sensitivity", "tracking"},
     {"user_code"},
