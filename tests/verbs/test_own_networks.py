@@ -15,12 +15,18 @@ from unteach.formats import opened
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_forgetting_gives_back_the_file_that_came(name: str, run: Callable[..., Any], tmp_path: Path) -> None:
+def test_from_check_to_verify_in_the_form_that_came(name: str, run: Callable[..., Any], tmp_path: Path) -> None:
     own: Own = OWN[name]
     own.write(tmp_path)
     before = own.checkpoint(tmp_path).read_bytes()
+    flags = own.flags(tmp_path)
+    original, asked = ("--checkpoint", own.checkpoint(tmp_path)), ("--ids", "random:6")
+    ran = run("check", *original, *flags, *asked, "--out", tmp_path / "check", *ONCE, *RECIPE, *HERE)
+    assert ran.code == 0, ran
+    told = {remark["name"]: remark for remark in json.loads((tmp_path / "check" / "check.json").read_text())["remarks"]}
+    assert told["fit"]["level"] == "stop", told  # its weights are random
     ran = run(
-        *("forget", "--checkpoint", own.checkpoint(tmp_path), *own.flags(tmp_path), "--ids", "random:6"),
+        *("forget", *original, *flags, *asked),
         *("--references", "1", "--retain_sample", "20", "--out", tmp_path / "run", *ONCE, *RECIPE, *HERE),
     )
     assert ran.code == 0, ran
@@ -35,6 +41,22 @@ def test_forgetting_gives_back_the_file_that_came(name: str, run: Callable[..., 
     own.read(delivered)
     filed = json.loads((tmp_path / "run" / "findings.json").read_text())
     assert {"original", "unlearned", "retrained"} <= filed["models"].keys()
+    audited = run(
+        *("audit", "--unlearned", delivered, "--original", own.checkpoint(tmp_path), *flags, *HERE),
+        *("--retrained", tmp_path / "run" / "retrained-0.safetensors", "--ids", tmp_path / "run" / "forget.txt"),
+        *("--retain_sample", "20", "--out", tmp_path / "audit"),
+    )
+    assert audited.code == 0, audited
+    again = json.loads((tmp_path / "audit" / "findings.json").read_text())
+    assert again["models"]["unlearned"]["accuracy"] == filed["models"]["unlearned"]["accuracy"]
+    made = run("evidence", "--run", tmp_path / "run")
+    assert made.code == 0, made
+    verified = run("verify", tmp_path / "run" / "evidence.json", "--original", own.checkpoint(tmp_path))
+    assert verified.code == 0, verified
+    spoilt = bytearray(delivered.read_bytes())
+    spoilt[len(spoilt) // 2] ^= 1
+    delivered.write_bytes(spoilt)
+    assert run("verify", tmp_path / "run" / "evidence.json").code == 3
 
 
 def test_what_a_lightning_checkpoint_keeps(run: Callable[..., Any], tmp_path: Path) -> None:

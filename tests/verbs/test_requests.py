@@ -261,6 +261,36 @@ def struck(folder: Path, at: int) -> int:
     return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
+def test_a_request_for_what_is_not_there_is_refused_and_spoils_no_other(ask: Asked) -> None:
+    ask.open("--policy.together", "10")
+    ask.add(1, 2)
+    Queue(ask.folder).add(["record 3", "nobody", "random:0.5"])  # as a service adds, which does not read the data
+    ask.add(4)
+    ran = ask("run")
+    assert "request 2: refused, 2 of its 3 ids are not in the training data" in ran.out
+    assert [request.status for request in ask.state.requests] == ["done", "refused", "done"]
+    assert ask.left_out(1) == ["record 1", "record 2", "record 4"]
+    told = json.dumps([entry.body for entry in Ledger(ask.folder / "ledger.sqlite").entries()])
+    assert "nobody" not in told
+    assert "nobody" not in ask("list").out
+    assert "2 of its 3 ids" in ask("list").out
+
+
+def test_a_failure_is_told_without_names(ask: Asked) -> None:
+    ask.open()
+    ask.add(1)
+    queue = Queue(ask.folder)
+    run = queue.start([1])
+    queue.fail(run.number, "expected ids, got 'record 1' and \"o'clock\"; mend it")
+    assert ask.state.runs[0].why == "expected ids, got … and …; mend it"
+
+
+def test_notes_are_no_markup(ask: Asked) -> None:
+    ask.open()
+    ask.add(1, note="[/x] [red]")
+    assert "[/x]" in ask("list").out
+
+
 @pytest.fixture(scope="module")
 def undisturbed(run: Any, case: Any, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     made = Asked(run, case, tmp_path_factory.mktemp("undisturbed") / "queue")

@@ -12,7 +12,7 @@ from unteach.ledger.chain import Entry
 from unteach.types import Refusal
 
 OPEN = ("waiting", "rejected")  # what a retraining takes along
-KINDS = ("opened", "received", "withdrawn", "started", "finished", "failed", "advised")
+KINDS = ("opened", "received", "withdrawn", "refused", "started", "finished", "failed", "advised")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class Request:
     """A request to forget.
 
     ``received`` and ``due``: ISO 8601, ``due`` may be empty. ``count``: its ids; ``digest``: of the list of them, salted.
-    ``status``: waiting, running, done, rejected (its run's model was not fit for use) or withdrawn; ``run``: the last it was in.
+    ``status``: waiting, running, done, rejected (its run's model was not fit for use), withdrawn, or refused (it names what is
+    not in the data; ``why`` says how much); ``run``: the last it was in.
     """
 
     number: int
@@ -32,10 +33,15 @@ class Request:
     key: str = ""
     status: str = "waiting"
     run: int = 0
+    why: str = ""
 
     def overdue(self, at: datetime) -> bool:
         """Whether it should have been done by then."""
-        return self.status not in ("done", "withdrawn") and bool(self.due) and datetime.fromisoformat(self.due) < at
+        return (
+            self.status not in ("done", "withdrawn", "refused")
+            and bool(self.due)
+            and datetime.fromisoformat(self.due) < at
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +161,8 @@ def _after(state: State | None, kind: str, at: str, body: Mapping[str, Any]) -> 
         return replace(state, requests=(*state.requests, Request(received=at, **body)))
     if kind == "withdrawn":
         return _marked(state, (body["request"],), "withdrawn")
+    if kind == "refused":
+        return _marked(state, (body["request"],), "refused", why=body["why"])
     if kind == "started":
         run = Run(started=at, **{**body, "requests": tuple(body["requests"])})
         if run.number != len(state.runs) + 1 or state.running:
@@ -178,12 +186,12 @@ def _over(state: State, kind: str, body: Mapping[str, Any]) -> State:
     return _marked(replace(state, runs=runs), run.requests, left, run.number)
 
 
-def _marked(state: State, numbers: Iterable[int], status: str, run: int = 0) -> State:
+def _marked(state: State, numbers: Iterable[int], status: str, run: int = 0, why: str = "") -> State:
     chosen = {state.request(number).number for number in numbers}
     return replace(
         state,
         requests=tuple(
-            replace(each, status=status, run=run or each.run) if each.number in chosen else each
+            replace(each, status=status, run=run or each.run, why=why) if each.number in chosen else each
             for each in state.requests
         ),
     )

@@ -37,7 +37,7 @@ def queue_html(told: Mapping[str, Any]) -> str:
             "requests": str(len(statuses)),
             **{
                 name: str(statuses.count(name))
-                for name in ("done", "waiting", "running", "rejected")
+                for name in ("done", "waiting", "running", "rejected", "refused")
                 if name in statuses
             },
             "past their due date": str(sum(request["overdue"] for request in told["requests"])),

@@ -60,9 +60,11 @@ class RequestForm:
     digest: Annotated[str, Field(description="HMAC-SHA-256 of the sorted ids, hexadecimal.")]
     note: str
     key: str
-    status: Annotated[str, Field(description="waiting, running, done, rejected or withdrawn.")]
+    status: Annotated[str, Field(description="waiting, running, done, rejected, refused or withdrawn.")]
     run: Annotated[int, Field(description="The last run it was in; 0 for none.")]
-    why: Annotated[str, Field(description="Why that run failed or its model was rejected; else empty.")]
+    why: Annotated[
+        str, Field(description="Why that run failed, its model was rejected, or the request was refused; else empty.")
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

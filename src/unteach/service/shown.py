@@ -28,7 +28,7 @@ def request_form(request: Request, state: State, at: datetime) -> RequestForm:
         key=request.key,
         status=request.status,
         run=request.run,
-        why=run.why if run and request.status in ("waiting", "rejected") else "",
+        why=run.why if run and request.status in ("waiting", "rejected") else request.why,
     )
 
 

@@ -56,7 +56,7 @@ class Forget:
     checkpoint: Path = field(default=Path("model.safetensors"))
     """The trained model: safetensors, or a PyTorch file with a state dict (read without running code)."""
     like: Path | None = field(default=None, metadata=LATER)
-    """A checkpoint whose form of file the unlearned one is to have; left out, that of --checkpoint."""
+    """A checkpoint whose form of file the unlearned one is to have; left out, that of the checkpoint."""
     model: str = ""
     """Network of the checkpoint, if it does not say or is no name of `unteach list`: timm:NAME, torchvision:NAME, hf:FOLDER,
     pkg.module:factory, file.py:factory. Which code runs is never left to a checkpoint."""

@@ -31,7 +31,8 @@ def show(queue: Queue) -> None:
 def sentences(state: State, told: dict[str, Any]) -> list[str]:
     """What matters of a queue, in words."""
     counts = {
-        status: len(state.with_status(status)) for status in ("done", "waiting", "running", "rejected", "withdrawn")
+        status: len(state.with_status(status))
+        for status in ("done", "waiting", "running", "rejected", "refused", "withdrawn")
     }
     found = [f"{len(state.requests)} requests" + "".join(f", {n} {status}" for status, n in counts.items() if n)]
     late = [request["number"] for request in told["requests"] if request["overdue"]]
@@ -48,12 +49,15 @@ def sentences(state: State, told: dict[str, Any]) -> list[str]:
 
 def requests_table(queue: Queue) -> Any:
     """The requests, one a row."""
+    from rich.markup import escape
+
     table = _table("request", "received", "due", "ids", "status", "run", "note")
     state, at = queue.state(), queue.clock()
     for one in state.requests:
         status = f"{one.status}, late" if one.overdue(at) else one.status
         table.add_row(
-            str(one.number), one.received[:16], one.due[:10], str(one.count), status, str(one.run or ""), one.note
+            *(str(one.number), one.received[:16], one.due[:10], str(one.count), status, str(one.run or "")),
+            escape("; ".join(filter(None, (one.why, one.note)))),
         )
     return table
 

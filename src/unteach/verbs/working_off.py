@@ -35,6 +35,7 @@ def work_off(settings: Requests, queue: Queue) -> int:
         if started is not None:
             print(f"run {started.number} was started before and is gone on with")
             tried.append(_try(settings, queue, started))
+        _refuse_unknown(settings, queue)
         if started is None or not (started.retrain and settings.retrain):
             for requests in _planned(settings, queue):
                 references = _references(settings, queue.state())
@@ -44,6 +45,23 @@ def work_off(settings: Requests, queue: Queue) -> int:
         if isinstance(one, Refusal):
             raise one
     return 3 if any(isinstance(one, Run) and one.status == "rejected" for one in tried) else 0
+
+
+def _refuse_unknown(settings: Requests, queue: Queue) -> None:
+    """Close the open requests that name what is not in the data, lest they spoil the runs of others.
+
+    Ids of requests that are done are known, whether the data still hold them or not.
+    """
+    state = queue.state()
+    if not (waiting := state.with_status(*OPEN)):
+        return
+    known = set(settings.source.load().train.ids.tolist())
+    known |= {name for request in state.with_status("done") for name in queue.ids(request)}
+    for request in waiting:
+        if unknown := set(queue.ids(request)) - known:
+            why = f"{len(unknown)} of its {request.count} ids are not in the training data"
+            queue.refuse(request.number, why)
+            print(f"request {request.number}: refused, {why}")
 
 
 def _try(settings: Requests, queue: Queue, run: Run) -> Run | Refusal:
@@ -119,7 +137,11 @@ class Doing:
         }
         if self.run.retrain:
             numbers |= {"retrain_seconds": numbers["seconds"], "retrain_epochs": numbers["epochs"]}
-        for there in (folder, folder.parent, self.queue.folder):  # the ledger must not outlive the model that it tells of
+        for there in (
+            folder,
+            folder.parent,
+            self.queue.folder,
+        ):  # the ledger must not outlive the model that it tells of
             keep_names(there)
         return self.queue.finish(self.run.number, sha256(folder / "model.safetensors"), numbers, self.settings.budget)
 
