@@ -46,11 +46,10 @@ class Events:
         self._ears.append(ear)
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Append one event; a line is written whole, so a stopped run leaves at most one line unfinished. Then tell the ears."""
+        """Append one event, a line that is written whole or not at all. Then tell the ears."""
         if self.path is not None:
             line = json.dumps({"event": event, "at": round(time.time(), 3), **fields})
-            with self.path.open("a") as file:
-                file.write(line + "\n")
+            _append(self.path, f"{line}\n".encode())
         for ear in self._ears:
             ear(event, fields)
 
@@ -63,3 +62,14 @@ class Events:
         """Tell how far the work has come."""
         if self._progress is not None:
             self._progress(label, done, total)
+
+
+def _append(path: Path, line: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        start = file.tell()
+        try:
+            while line:  # in one go, unless the disk is full: then in part, and not at all at the next try
+                line = line[file.write(line) :]
+        except OSError as error:
+            file.truncate(start)
+            raise OSError(error.errno, error.strerror, str(path)) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import torch
 
 from unteach.formats import Held, load, opened
+from unteach.temporary import temporary
 from unteach.types import Refusal
 
 T = TypeVar("T")
@@ -24,28 +24,23 @@ KEY = "unteach"  # where our provenance sits in a safetensors header
 def write(path: Path, put: Callable[[Path], object], mode: int = 0o644) -> None:
     """Write a file through ``put(temporary_path)`` and rename it into place; a failure leaves nothing behind.
 
-    ``mode``: who may read it; until it is in place only its owner may.
+    What a killed process leaves of it, the next one that writes it takes away, see ``temporary``. ``mode``: who may read it;
+    until it is in place only its owner may.
     """
     path = Path(path)
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        put(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
+        with temporary(path) as made:
+            put(made)
+            with made.open("rb+") as file:
+                os.fsync(file.fileno())
+            made.chmod(mode)
+            made.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save tells a full disk by RuntimeError
         reason = (error.strerror or error) if isinstance(error, OSError) else "a write that was cut short"
         raise Refusal(
             f"expected to be able to write {path}, got: {reason}; free some space or choose another folder"
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,8 +59,17 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text())
     except OSError as error:
         raise Refusal(f"expected a readable file at {path}, got: {error.strerror}; check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refusal(f"expected JSON in {path}, got: {error}; the file is damaged or of another kind") from error
+
+
+def made_for(path: Path, key: str) -> bool:
+    """Whether a JSON file is there that says it was made for this key; a damaged one is as good as none."""
+    try:
+        found = read_json(path) if path.is_file() else None
+    except Refusal:
+        return False
+    return isinstance(found, dict) and found.get("key") == key
 
 
 def save_tensors(
@@ -99,7 +103,7 @@ def provenance_of(held: Held) -> dict[str, Any]:
         found = json.loads(held.metadata.get(KEY, "{}"))
         if not isinstance(found, dict):
             raise ValueError(f"provenance that is {type(found).__name__}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refusal(
             f"expected a whole safetensors file at {held.path}, got: {error}; it is truncated or of another kind"
         ) from error
@@ -144,14 +148,30 @@ def record(settings: Any) -> dict[str, Any]:
 
 
 def restored(kind: type[T], values: Mapping[str, Any]) -> T:
-    """The settings of this class that ``record`` told."""
+    """The settings of this class that ``record`` told.
+
+    Raises: Refusal for settings that no such class has.
+    """
+    try:
+        return _restored(kind, values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise Refusal(
+            f"expected settings of {kind.__name__}, got others ({reason}); they are damaged or of another version"
+        ) from error
+
+
+def _restored(kind: type[T], values: Mapping[str, Any]) -> T:
     hints, made = get_type_hints(kind), dict(values)
     for name, value in values.items():
+        plain = (int, float) if hints[name] is float else hints[name]
+        if hints[name] in (int, float, bool, str) and not isinstance(value, plain):
+            raise TypeError(f"{name} that is {type(value).__name__}")
         options = choices(hints[name])
         if isinstance(value, Mapping) and options:
             told = {key: inner for key, inner in value.items() if key != "kind"}
             chosen = next((o for o in options if o.__name__ == value.get("kind")), options[0])
-            made[name] = restored(chosen, told)
+            made[name] = _restored(chosen, told)
         elif isinstance(value, list):
             made[name] = tuple(value)
         elif isinstance(value, str) and Path in (hints[name], *get_args(hints[name])):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 
 from unteach.data.dataset import writable
+from unteach.store import write_text
 from unteach.types import Examples, MultiLabel, Refusal, Split
 
 FORMS = (
@@ -79,26 +78,12 @@ def split(train: Examples, ids: Sequence[str]) -> Split:
 def write_ids(path: Path, ids: Iterable[str]) -> None:
     """Ids to a text file, one a line, whole or not at all; ``forget_ids`` reads it back.
 
-    Raises: Refusal for ids that would not come back as they are.
+    Raises: Refusal for ids that would not come back as they are, and where the file can't be written.
     """
     names = [str(name) for name in ids]
     if bad := [name for name in names if not writable(name)]:
         raise Refusal(f"expected ids that fit on a line, got {bad[0]!r}; no line breaks, outer spaces or # in front")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{name}\n" for name in names)
-        Path(temporary).chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_text(path, "".join(f"{name}\n" for name in names))
 
 
 def _where(ids: Sequence[str], train: Examples) -> np.ndarray:

@@ -128,8 +128,9 @@ class Ledger:
     def _quietly(self) -> str:
         """How to open it so that a reader leaves the folder as it was."""
         log = self.path.with_name(f"{self.path.name}-wal")
-        if log.exists() and log.stat().st_size:
-            return "ro"  # others are at work, or were killed: theirs to tidy up
+        with suppress(FileNotFoundError):
+            if log.stat().st_size:
+                return "ro"  # others are at work, or were killed: theirs to tidy up
         # Only who may write takes away the lock files that SQLite lays beside it; where nobody may, nobody writes either.
         return "rw" if os.access(self.path.parent, os.W_OK) else "ro&immutable=1"
 

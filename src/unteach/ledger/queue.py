@@ -6,8 +6,8 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ from typing import Any
 from unteach.ledger.chain import Ledger, keep_names, now
 from unteach.ledger.policy import Budget
 from unteach.ledger.state import OPEN, Request, Run, State, added_up
-from unteach.store import read_json, write_json
+from unteach.store import read_json, write, write_json
 from unteach.types import Refusal
 
 
@@ -114,6 +114,13 @@ class Queue:
                 )
             append("withdrawn", {"request": number})
 
+    def refuse(self, number: int, why: str) -> None:
+        """Close an open request that can't be done, and say why without naming its ids: the ledger keeps it for good."""
+        with self._turn() as (state, append):
+            if (status := state.request(number).status) not in OPEN:
+                raise Refusal(f"expected request {number} to be open, got one that is {status}; leave it")
+            append("refused", {"request": number, "why": why})
+
     def ids(self, request: Request) -> list[str]:
         """The ids of a request.
 
@@ -170,8 +177,8 @@ class Queue:
         return self.state()
 
     def fail(self, run: int, why: str) -> None:
-        """Record that a run could not be done; its requests wait again."""
-        self.ledger.append("failed", {"run": run, "why": why})
+        """Record that a run could not be done, without the names in quotes; its requests wait again."""
+        self.ledger.append("failed", {"run": run, "why": re.sub(r"'[^']*'|\"[^\"]*\"", "…", why)})
 
     def run_folder(self, number: int) -> Path:
         """Where a run's checkpoint, findings and report are."""
@@ -230,12 +237,7 @@ def sha256(path: Path) -> str:
 
 def _make_salt(path: Path) -> None:
     """A fresh secret that only its owner can read."""
-    handle, name = tempfile.mkstemp(prefix=".salt.", dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(32))
-        file.flush()
-        os.fsync(handle)
-    os.replace(name, path)
+    write(path, lambda made: made.write_text(secrets.token_hex(32)), mode=0o600)
     keep_names(path.parent)
 
 
@@ -254,8 +256,8 @@ def _moment(due: str) -> str:
         return ""
     try:
         moment = datetime.fromisoformat(due)
-    except ValueError as error:
+        if len(due) == 10:
+            moment = moment.replace(hour=23, minute=59, second=59)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError) as error:
         raise Refusal(f"expected a date such as 2027-03-31, got {due!r}; write it so") from error
-    if len(due) == 10:
-        moment = moment.replace(hour=23, minute=59, second=59)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()

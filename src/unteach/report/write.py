@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 
 from unteach.report.markdown import as_markdown
 from unteach.report.page import as_html
+from unteach.temporary import temporary
 from unteach.types import Refusal
 
 
@@ -66,19 +65,17 @@ def _plain(value: Any) -> Any:
 
 def _put(path: Path, content: str) -> Path:
     """Write beside the final name, then rename: a reader sees the old file or the new one, never a half."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with temporary(path) as part:
+            with part.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.chmod(0o644)
+            part.replace(path)
     except OSError as error:
         raise Refusal(
             f"expected to be able to write {path}, got {error.strerror or error}; free space or choose another folder"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
     return path
