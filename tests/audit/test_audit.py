@@ -97,6 +97,18 @@ def test_damaged_utility_is_over_forgotten():
     assert "utility is damaged" in found["reasons"][0]
 
 
+def test_a_damaged_model_that_remembers_is_under_forgotten():
+    world = World()
+    signals = world.signals(*RETRAINED, 1.0)
+    hurt = np.flatnonzero(world.masks()["test"])
+    signals.logits[5, 0, hurt, signals.labels[hurt]] -= 2
+    known = np.flatnonzero(world.masks()["forget"])
+    signals.logits[5, 0, known, signals.labels[known]] += 5
+    found = world.audit(signals, ROLES)
+    assert found["verdict"] == "under-forgotten"
+    assert "utility is damaged" in found["reasons"][-1]
+
+
 def test_a_constant_predictor_is_flagged():
     world = World()
     signals = world.signals(*RETRAINED, 0.0)

@@ -16,21 +16,23 @@ def sides(model: Comparisons) -> list[Comparison]:
 def alarm(model: Comparisons) -> tuple[str, list[str]] | None:
     """Under- or over-forgotten beyond doubt, with the reasons; None when nothing is.
 
-    Damage to the test accuracy comes first; then a remaining trace outweighs an overshoot elsewhere. A forget
-    set that stands out by shape alone (on both sides of the unseen ones) is put on the side where its mean
-    lies.
+    A remaining trace outweighs an overshoot elsewhere. Damage to the test accuracy is forgetting too much, and comes before what
+    attacks see, for it moves the unseen examples that they compare with; but not where forgotten examples are still answered
+    better than retraining would: a worse model may remember all the same. A forget set that stands out by shape alone (on both
+    sides of the unseen ones) is put on the side where its mean lies.
     """
     test, attack, shape = (model.get(name) for name in (TEST, ATTACK, SHAPE))
-    if test and test.below:
-        return OVER, [f"The utility is damaged: {test.text}."]
+    damage = [f"The utility is damaged: {test.text}."] if test and test.below else []
     above = [c for c in sides(model) if c.above]
     below = [c for c in sides(model) if c.below]
     reasons = [f"Forgotten examples are still treated as known ones: {c.text}." for c in above]
     reasons += [f"Forgotten examples are treated worse than never seen ones: {c.text}." for c in below]
     if shape and shape.above:
         reasons.append(f"Confidences on forgotten examples are spread unlike those on unseen ones: {shape.text}.")
+    if damage and not any(c is model.get(FORGET) for c in above):
+        return OVER, damage
     if above or below:
-        return (UNDER if above else OVER), reasons
+        return (UNDER if above else OVER), reasons + damage
     if shape and shape.above:
         return (OVER if attack and attack.difference.value < 0 else UNDER), reasons
     return None

@@ -70,7 +70,7 @@ def as_latex(rows: Sequence[Row]) -> str:
 def title(row: Row) -> str:
     """The row's name, marked where networks collapsed."""
     if row.refused:
-        return f"{row.name} (refused: {row.refused})"
+        return f"{row.name} ({row.refused})"
     return f"{row.name} (collapsed, {row.collapsed} of {row.cells})" if row.collapsed else row.name
 
 
