@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unteach.formats import Layout, fit, opened
+from unteach.formats import Held, Layout, fit, opened
 from unteach.models import MODELS, Blueprint, Preprocess, build
 from unteach.models.build import Sample
 from unteach.models.masks import notice_pruned
@@ -142,9 +142,7 @@ def load(
     is damaged or foreign, does not fit the network, was trained on other data, or has another number of classes.
     """
     held = opened(path)
-    found = provenance_of(held)
-    known = {name: value for name, value in found.items() if name in Provenance.__dataclass_fields__}
-    provenance = Provenance(**known)
+    provenance = _provenance(held)
     shape = tuple(data.inputs.shape[1:])
     told = _told_blueprint(provenance, path)
     if model:
@@ -165,6 +163,7 @@ def load(
         )
     else:
         blueprint = told
+        _refuse_larger(blueprint, held)
         if blueprint.classes != len(data.classes):
             raise Refusal(
                 f"expected a model with {len(data.classes)} classes as in the data, got {blueprint.classes} in {path}; "
@@ -215,13 +214,47 @@ def _prepared(blueprint: Blueprint, network: torch.nn.Module) -> list[str]:
     return [f"{found.name} prepares its inputs: {found.preprocess.words()}; --preprocess says otherwise"]
 
 
+def _provenance(held: Held) -> Provenance:
+    """What a file tells of its network, once it is sure that every part is of its kind; what is not known is passed over."""
+    found, usual = provenance_of(held), asdict(Provenance())
+    known = {name: value for name, value in found.items() if name in usual}
+    wrong = [name for name, value in known.items() if not isinstance(value, _kinds(usual[name]))]
+    story = known.get("trained_on", {})
+    if not wrong and any(_no_ids(story.get(name, [])) for name in ("left_out", "validation")):
+        wrong = ["trained_on"]
+    if wrong:
+        raise Refusal(
+            f"expected {held.path} to tell its {wrong[0]} as unteach does, got {known[wrong[0]]!r:.60}; it is damaged or foreign"
+        )
+    return Provenance(**known)
+
+
+def _kinds(usual: object) -> tuple[type, ...]:
+    return (int, float) if isinstance(usual, float) else (type(usual),)
+
+
+def _no_ids(told: object) -> bool:
+    return not isinstance(told, list) or not all(isinstance(name, str) for name in told)
+
+
+def _refuse_larger(blueprint: Blueprint, held: Held) -> None:
+    """Refuse a file that tells a network far larger than itself, before there is room for it."""
+    with torch.device("meta"):
+        wanted = sum(tensor.numel() for tensor in new_network(blueprint, seed=0).state_dict().values())
+    there = sum(tensor.numel() for _, tensors in held.weights() for tensor in tensors.values())
+    if wanted > 2 * there + 1_000_000:
+        raise Refusal(
+            f"expected {held.path} to hold the network that it tells, got {there:,} of its {wanted:,} numbers; it is damaged"
+        )
+
+
 def _told_blueprint(provenance: Provenance, path: Path) -> Blueprint | None:
     if not provenance.blueprint:
         return None
     try:
         told = provenance.blueprint
         return Blueprint.from_json({**told, "name": str(told["name"])})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise Refusal(
             f"expected {path} to tell its network, got: {_line(error)}; it is damaged or foreign, give --model"
         ) from error

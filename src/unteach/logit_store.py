@@ -130,9 +130,12 @@ class LogitStore:
         tensors, told = load_tensors(file)
         if "labels" not in tensors or not {"ids", "groups", "clusters", "classes"} <= told.keys():
             raise Refusal(f"expected the examples of a store in {file}, got another file; choose another folder")
-        groups, clusters = (None if told[name] is None else np.array(told[name]) for name in ("groups", "clusters"))
-        labels = tensors["labels"].numpy().copy()
-        return cls(Path(folder), np.array(told["ids"]), labels, groups, clusters, tuple(told["classes"]))
+        try:
+            groups, clusters = (None if told[name] is None else np.array(told[name]) for name in ("groups", "clusters"))
+            labels = tensors["labels"].numpy().copy()
+            return cls(Path(folder), np.array(told["ids"]), labels, groups, clusters, tuple(told["classes"]))
+        except (TypeError, ValueError) as error:
+            raise Refusal(f"expected the examples of a store in {file}, got: {error}; it is damaged") from error
 
     @cached_property
     def digest(self) -> str:
@@ -216,6 +219,16 @@ class LogitStore:
         tensors, told = load_tensors(self.file(key))
         if told.get("examples") != self.digest:
             raise Refusal(f"expected logits of this store's examples in {self.file(key)}, got others; remove that file")
+        n, z, about = len(self.ids), tensors.get("logits"), told.get("about")
+        rows = [tensors.get(name) for name in ("members", "forgotten")]
+        if (
+            not (isinstance(about, dict) and isinstance(told.get("logits"), str))
+            or not (z is not None and z.dtype == torch.float32 and z.ndim == 3 and z.shape[1] == n)
+            or not all(row is not None and row.dtype == torch.bool and row.shape == (n,) for row in rows)
+        ):
+            raise Refusal(
+                f"expected logits with all that belongs to them in {self.file(key)}, got less; remove that file"
+            )
         return tensors, told
 
     def about(self, key: str) -> dict[str, Any]:

@@ -32,16 +32,16 @@ class Resume:
             return []
         try:
             saved = torch.load(self.path, weights_only=True)
-        except Exception as error:
+            if saved["identity"] != self.identity:
+                return []
+            model.load_state_dict(saved["model"])
+            for name, thing in carried.items():
+                thing.load_state_dict(saved[name])
+            return list(saved["log"])
+        except Exception as error:  # damaged files fail in many ways
             raise Refusal(
                 f"expected a resumable state in {self.path}, got: {error}; delete the file to start anew"
             ) from error
-        if saved["identity"] != self.identity:
-            return []
-        model.load_state_dict(saved["model"])
-        for name, thing in carried.items():
-            thing.load_state_dict(saved[name])
-        return list(saved["log"])
 
     def save(self, model: torch.nn.Module, carried: Mapping[str, Stateful], log: list[dict[str, float]]) -> None:
         if self.path is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from unteach.store import choices
 from unteach.types import Method, Refusal
 
+DEEPEST = 20  # settings within settings in a file
 SHORT = {"--clip": "--clip.target", "--prune": "--prune.share", "--executor": "--executor.kind"}
 FLAT = (
     "source",
@@ -182,8 +183,10 @@ def _chosen_in_file(path: str) -> dict[str, str]:
 
     try:
         with open(path) as file:
-            found = yaml.safe_load(file) or {}
-    except (OSError, yaml.YAMLError) as error:
+            text = file.read()
+        _refuse_endless(text)
+        found = yaml.safe_load(text) or {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise Refusal(f"expected a YAML file at {path}, got: {error}; check --config") from error
     if not isinstance(found, dict):
         raise Refusal(
@@ -191,6 +194,17 @@ def _chosen_in_file(path: str) -> dict[str, str]:
         )
     told = {"method": str(found["method"])} if found.get("method") is not None else {}
     return told | _kinds_in(found)
+
+
+def _refuse_endless(text: str) -> None:
+    """Raise ValueError for YAML that takes more time than its length lets expect: by aliases, or by deep nesting."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
+            raise ValueError("an alias (*name)" if depth <= DEEPEST else f"settings nested more than {DEEPEST} deep")
 
 
 def _kinds_in(found: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -27,7 +27,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def whole(case: Case, run: Callable[..., Ran], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A queue after a run, which has evidence, signed where the extra for it is installed."""
+    """A queue after a run, which has evidence, not signed."""
     folder = tmp_path_factory.mktemp("whole")
     queue = Queue(folder / "queue")
     method = ("--method", "finetune", "--optim.epochs", "1", "--optim.batch", "16", "--budget.drop", "100")

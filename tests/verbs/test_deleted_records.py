@@ -81,7 +81,9 @@ def test_the_original_knows_them_still(case: Any, data: Path, tmp_path: Path, ru
     run("forget", *asked, *METHOD, *FAST, "--references", "0", "--out", tmp_path / "second").refused("fingerprint")
 
 
-def test_a_queue_goes_on_and_does_not_train_anew(case: Any, data: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_a_queue_goes_on_and_does_not_train_anew(
+    case: Any, data: Path, tmp_path: Path, run: Callable[..., Any]
+) -> None:
     queue = tmp_path / "queue"
 
     def ask(action: str, *more: object) -> Any:

@@ -178,7 +178,9 @@ def _from_pickles(layout: _Layout, folder: Path) -> list[_Part] | None:
         return None
     meta = folder / layout.meta
     names = read_pickle(meta).get(layout.names, []) if meta.is_file() else []
-    classes = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names) or layout.classes
+    if not isinstance(names, list):
+        raise Refusal(f"expected a list of class names in {meta}, got {type(names).__name__}; fetch the data set again")
+    classes = tuple(n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in names) or layout.classes
     return [
         _part([_batch(folder / file, layout.keys) for file in files], classes) for files in (layout.train, layout.test)
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unteach.data.archives import most, refuse_bomb
 from unteach.data.augment import Augment
 from unteach.data.dataset import DataSet, Where, checked, paired
 from unteach.data.download import fetch
@@ -54,7 +55,10 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """
     try:
         data = path.read_bytes()
-        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        if data[:2] == b"\x1f\x8b":
+            with gzip.open(path) as file:
+                data = file.read(most(len(data)) + 1)
+            refuse_bomb(path, len(data))
     except (OSError, EOFError, zlib.error) as error:
         raise Refusal(f"expected an IDX file at {path}, got: {error}; fetch it again") from error
     head = 4 + 4 * dimensions

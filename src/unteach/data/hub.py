@@ -11,7 +11,7 @@ from typing import Any
 from unteach.data.dataset import DataSet, Where, divided, paired
 from unteach.data.places import inside, with_options
 from unteach.data.scale import scaled
-from unteach.data.tables import OPTIONS, examples, import_arrow, stacked
+from unteach.data.tables import OPTIONS, examples, import_arrow, sound, stacked
 from unteach.types import Refusal
 
 TESTS = ("test", "validation", "valid", "val")
@@ -78,7 +78,7 @@ def _listed(path: Path, key: str, optional: bool = False) -> list[Any]:
         if isinstance(found, list) and found:
             return found
         problem = f"no list of {key}"
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}"
     if optional:
         return []
@@ -95,7 +95,7 @@ def _table(paths: Sequence[Path]) -> Any:
                 if file.read() != END:
                     raise arrow.ArrowInvalid("a stream without its end")
             with arrow.memory_map(str(path)) as source, arrow.ipc.open_stream(source) as reader:
-                tables.append(reader.read_all())
-        except (arrow.ArrowException, OSError) as error:
+                tables.append(sound(reader.read_all()))
+        except (arrow.ArrowException, OSError, ValueError) as error:
             raise Refusal(f"expected an Arrow stream at {path}, got: {error}; it is cut or of another kind") from error
     return stacked(tables, paths[0])

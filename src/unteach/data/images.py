@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GREY = ("1", "L", "LA")
 COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # and no others: for EPS, Pillow starts Ghostscript
+MOST = 2**26  # pixels of one image
 SHARE = 256  # images a thread takes at once: handing them over one by one costs as much as decoding
 
 
@@ -61,7 +63,11 @@ def decode(data: bytes, name: object, look: Look = AS_THEY_ARE) -> np.ndarray:
     if data[:2] == b"P2" and look == AS_THEY_ARE:
         return plain_pgm(data, name)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MOST:
+                raise Refusal(
+                    f"expected at most {MOST:,} pixels in {name}, got {image.width:,} × {image.height:,}; scale the image down"
+                )
             return pixels_of(image, name, look)
     except Refusal:
         raise
@@ -94,9 +100,9 @@ def plain_pgm(data: bytes, name: object) -> np.ndarray:
         width, height, white, *_ = numbers = [
             int(word) for line in data[2:].split(b"\n") for word in line.partition(b"#")[0].split()
         ]
-    except ValueError as error:
+        values = np.array(numbers[3:], dtype=np.int64)
+    except (ValueError, OverflowError) as error:
         raise Refusal(f"expected a whole PGM image in {name}, got: {error}; mend or remove it") from error
-    values = np.array(numbers[3:], dtype=np.int64)
     if min(width, height, white) < 1 or len(values) != width * height or values.min() < 0 or values.max() > white:
         raise Refusal(
             f"expected {width} × {height} values of 0 to {white} in {name}, got {len(values)}; the file is cut or damaged"

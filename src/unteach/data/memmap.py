@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from unteach.data.dataset import DataSet, Where, divided, paired, writable
-from unteach.data.npz import INPUTS, part
+from unteach.data.npz import INPUTS, lettered, part
 from unteach.data.own import Item, items, refuse_unless_like
 from unteach.types import Refusal
 
@@ -69,8 +69,7 @@ def _array(folder: Path, name: str) -> np.ndarray | None:
     try:
         if path.is_file():
             mapped = name.endswith(INPUTS[0])
-            found: np.ndarray = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-            return found
+            return lettered(np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False))
         if lines.is_file():
             return np.array(lines.read_text(encoding="utf-8").split("\n")[:-1])
     except Exception as error:  # damaged files fail in many ways

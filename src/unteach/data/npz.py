@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from unteach.data.archives import refuse_bomb
 from unteach.data.dataset import DataSet, Where, checked, divided, paired
 from unteach.data.places import with_options
 from unteach.data.scale import scaled
@@ -51,13 +53,24 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise Refusal(f"expected an archive of named arrays at {path}, got a single one; use numpy.savez")
-            return {name: archive[name] for name in archive.files}
+            refuse_bomb(path, sum(entry.file_size for entry in archive.zip.infolist()))
+            return {name: lettered(archive[name]) for name in archive.files}
     except Refusal:
         raise
     except Exception as error:  # damaged archives fail in many ways
         raise Refusal(
             f"expected a NumPy archive at {path}, got: {error}; write it with numpy.savez, without objects"
         ) from error
+
+
+def lettered(array: np.ndarray) -> np.ndarray:
+    """The array, once it is sure that its text is of letters: NumPy takes a file's word for it, and Python fails later."""
+    if (
+        array.dtype.kind == "U"
+        and (np.frombuffer(array.tobytes(), f"{array.dtype.byteorder}u4") > sys.maxunicode).any()
+    ):
+        raise ValueError("text with codes of no letters")
+    return array
 
 
 def part(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, classes: tuple[str, ...]) -> Examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,12 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
     Raises: Refusal for anything but a dictionary of numbers, strings, lists and byte arrays.
     """
     try:
-        found = _BytesOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        data = path.read_bytes()
+        if any("PUT" in code.name and int(at or 0) > len(data) for code, at, _ in pickletools.genops(data)):
+            raise pickle.UnpicklingError(
+                "a place in its memo that no file of this size has"
+            )  # Python would make room for it
+        found = _BytesOnly(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can fail in any way
         raise Refusal(f"expected one of CIFAR's own files at {path}, got: {error}; fetch the data set again") from error
     if not isinstance(found, dict):

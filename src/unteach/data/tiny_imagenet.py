@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from unteach.data.tables import examples, read_table
 from unteach.types import Examples, Refusal
 
 FOLDERS = ("tiny-imagenet-200", "tiny-imagenet", "tiny-imagenet/data")
+WNID = re.compile(r"n\d{1,10}")
 USUAL = Augment(crop=4, flip=True)
 # The publishers name no digest. This SHA-256 and the MD5 90528d7ca1a48142e341f4ef8d21d0de of the same 248,100,043 bytes stand in
 # many loaders that do not know of each other.
@@ -53,6 +55,8 @@ def tiny_imagenet(where: Where) -> DataSet:
 
 def _from_folders(folder: Path) -> DataSet:
     wnids = sorted(_lines(folder / "wnids.txt"))
+    if odd := [wnid for wnid in wnids if not WNID.fullmatch(wnid)]:
+        raise Refusal(f"expected WordNet numbers such as n01443537 in {folder}/wnids.txt, got {odd[0]!r}; unpack again")
     classes = _class_names(wnids, folder / "words.txt")
     train = {wnid: _images(folder / "train" / wnid, folder / "train" / wnid / f"{wnid}_boxes.txt") for wnid in wnids}
     annotations = folder / "val" / "val_annotations.txt"

@@ -15,7 +15,8 @@ from unteach.data.dataset import DataSet, Where, checked, paired
 from unteach.data.fashion import CLASSES as FASHION
 from unteach.data.fashion import read_idx
 from unteach.data.images import LOOKS, Look, look_of, read_all
-from unteach.data.places import nowhere, places, with_options
+from unteach.data.matlab import read_matlab
+from unteach.data.places import inside, nowhere, places, with_options
 from unteach.types import Examples, Refusal
 
 DIGITS = tuple(str(k) for k in range(10))
@@ -92,7 +93,7 @@ def _svhn(folder: Path, _: Look) -> tuple[Examples, Examples]:
 
     def part(name: str, prefix: str) -> Examples:
         path = folder / f"{name}_32x32.mat"
-        images, labels = _matlab(path, "X"), _matlab(path, "y").ravel()
+        images, labels = read_matlab(path, "X"), read_matlab(path, "y").ravel()
         if images.dtype != np.uint8 or images.shape[:3] != (32, 32, 3) or not np.isin(labels, np.arange(1, 11)).all():
             raise Refusal(
                 f"expected SVHN's images and labels in {path}, got {images.dtype} {images.shape}; fetch it again"
@@ -125,8 +126,10 @@ def _stl10(folder: Path, _: Look) -> tuple[Examples, Examples]:
 
 def _flowers(folder: Path, look: Look) -> tuple[Examples, Examples]:
     """Images by number, a table of labels from 1, and tables of the numbers of each part."""
-    labels = _matlab(folder / "imagelabels.mat", "labels").ravel().astype(np.int64) - 1
-    parts = {name: _matlab(folder / "setid.mat", name).ravel().astype(np.int64) for name in ("trnid", "valid", "tstid")}
+    labels = read_matlab(folder / "imagelabels.mat", "labels").ravel().astype(np.int64) - 1
+    parts = {
+        name: read_matlab(folder / "setid.mat", name).ravel().astype(np.int64) for name in ("trnid", "valid", "tstid")
+    }
     classes = tuple(str(k + 1) for k in range(102))
 
     def part(numbers: np.ndarray) -> Examples:
@@ -145,7 +148,7 @@ def _food(folder: Path, look: Look) -> tuple[Examples, Examples]:
 
     def part(lines: list[str]) -> Examples:
         names = [line.partition("/")[0] for line in lines]
-        files = [folder / "images" / f"{line}.jpg" for line in lines]
+        files = [folder / "images" / inside(f"{line}.jpg", folder) for line in lines]
         return _pictures(folder, files, _numbers(names, classes, folder), classes, look)
 
     return part(lists[0]), part(lists[1])
@@ -162,7 +165,7 @@ def _pets(folder: Path, look: Look) -> tuple[Examples, Examples]:
     classes = tuple(sorted({name.rpartition("_")[0] for name in parts[0]}))
 
     def part(stems: list[str]) -> Examples:
-        files = [folder / "images" / f"{stem}.jpg" for stem in stems]
+        files = [folder / "images" / inside(f"{stem}.jpg", folder) for stem in stems]
         numbers = _numbers([stem.rpartition("_")[0] for stem in stems], classes, folder)
         return _pictures(folder, files, numbers, classes, look)
 
@@ -179,15 +182,6 @@ def _numbers(names: list[str], classes: tuple[str, ...], folder: Path) -> list[i
 def _pictures(folder: Path, files: list[Path], labels: Any, classes: tuple[str, ...], look: Look) -> Examples:
     ids = np.array([file.relative_to(folder).with_suffix("").as_posix() for file in files])
     return checked(str(folder), read_all(files, look), labels, classes=classes, ids=ids)
-
-
-def _matlab(path: Path, name: str) -> np.ndarray:
-    from scipy.io import loadmat
-
-    try:
-        return np.asarray(loadmat(path, variable_names=[name])[name])
-    except Exception as error:  # damaged files fail in many ways
-        raise Refusal(f"expected MATLAB's table {name} in {path}, got: {error}; fetch it again") from error
 
 
 SETS = {

@@ -128,6 +128,10 @@ def load(model: torch.nn.Module, tensors: Tensors, path: Path) -> dict[str, str]
                 f"expected {name!r} in {path} to have shape {tuple(expected[name].shape)}, got {tuple(value.shape)}; "
                 "the number of classes or the --model differs"
             )
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            raise Refusal(
+                f"expected {name!r} in {path} to be a plain tensor of real numbers, got {_sort(value)}; save it dense and whole"
+            )
     for twins in tied(expected):
         told = [name for name in twins if name in state]
         if any(not torch.equal(state[told[0]], state[name]) for name in told):
@@ -137,6 +141,11 @@ def load(model: torch.nn.Module, tensors: Tensors, path: Path) -> dict[str, str]
         state |= dict.fromkeys(twins, state[told[0]])
     model.load_state_dict(state, strict=True)
     return names
+
+
+def _sort(tensor: torch.Tensor) -> str:
+    kind = "one without values" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+    return f"{kind}, {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def spelling_of(model: torch.nn.Module) -> dict[str, str]:

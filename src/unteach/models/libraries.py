@@ -59,10 +59,18 @@ def hugging_face_network(folder: Path, classes: int, arguments: dict[str, Any]) 
 def hugging_face_inputs(folder: Path, shape: tuple[int, ...]) -> Preprocess:
     """A network's inputs as its folder tells: the side in ``config.json``, mean and std in ``preprocessor_config.json``."""
     files = [folder / name for name in ("config.json", "preprocessor_config.json")]
-    config, given = (json.loads(file.read_text()) if file.is_file() else {} for file in files)
-    side = config.get("image_size")
-    normalised = given.get("do_normalize", True)
-    mean, std = (tuple(given.get(name) or ()) if normalised else () for name in ("image_mean", "image_std"))
+    try:
+        config, given = (json.loads(file.read_text()) if file.is_file() else {} for file in files)
+        side = config.get("image_size")
+        normalised = given.get("do_normalize", True)
+        mean, std = (
+            tuple(map(float, given.get(name) or ())) if normalised else () for name in ("image_mean", "image_std")
+        )
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise Refusal(
+            f"expected {' and '.join(file.name for file in files)} as transformers writes them in {folder}, got: {error}; "
+            "save the network anew, or give --preprocess"
+        ) from error
     resized = isinstance(side, int) and len(shape) == 3 and shape[1:] != (side, side)
     return Preprocess(mean=mean, std=std, size=side if resized else 0)
 

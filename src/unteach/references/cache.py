@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unteach.logit_store import LogitStore
-from unteach.store import read_json, write_json
+from unteach.store import read_json, restored, write_json
 from unteach.types import Refusal
 
 
@@ -180,9 +181,25 @@ def digest_of_array(array: Any) -> str:
 def _record(path: Path) -> Record | None:
     try:
         found = read_json(path)
-        return Record(**{name: value for name, value in found.items() if name in Record.__dataclass_fields__})
-    except (Refusal, AttributeError, TypeError):
+        made = restored(Record, {name: value for name, value in found.items() if name in Record.__dataclass_fields__})
+    except (Refusal, AttributeError):
         return None
+    return made if _sound(made, path.stem) else None
+
+
+def _sound(record: Record, key: str) -> bool:
+    """Whether what it names is in the cache and nowhere else, and every product has a size and a digest."""
+    if record.key != key or not re.fullmatch(r"\w*", record.data_fingerprint) or not isinstance(record.logits, dict):
+        return False
+    products = [record.weights, *record.logits.values()]
+    return all(views.isdecimal() for views in record.logits) and all(
+        isinstance(one, dict) and (not one or (_count(one.get("bytes")) and isinstance(one.get("sha256"), str)))
+        for one in products
+    )
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def _start(path: Path) -> int:

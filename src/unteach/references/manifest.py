@@ -170,7 +170,7 @@ def read(path: Path) -> Manifest:
             views=found["views"],
             keep_weights=found["keep_weights"],
         )
-    except (KeyError, TypeError, AssertionError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise Refusal(f"expected a whole manifest in {path}, got {error!r}; plan anew") from error
 
 

@@ -59,7 +59,7 @@ def progress_in(path: Path) -> Progress | None:
     except OSError:
         return None
     for line in reversed(lines):
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             told = json.loads(line)
             stage, epoch = told.get("stage", ""), told.get("epoch", 0)
             return Progress(at=float(told["at"]), event=str(told["event"]), stage=str(stage), epoch=int(epoch))

@@ -212,9 +212,15 @@ def rows_of(protocol: Protocol, folder: Path) -> list[Row]:
             files = [(cell, folder / "cells" / cell.name / "cell.json") for cell in mine]
             told = [(cell.seed, read_json(file)) for cell, file in files if file.is_file()]
             why = [file.with_name("refused.json") for _, file in files if file.with_name("refused.json").is_file()]
-            refused = "" if told else read_json(why[0])["why"] if why else "not run"
-            for step in range(protocol.steps):
-                after = f"{request}, after {step + 1} of {protocol.steps}" if protocol.steps > 1 else request
-                seen = [(seed, one["steps"][step] if protocol.steps > 1 else one) for seed, one in told]
-                rows.append(replace(row_of(name, after, seen), refused=refused))
+            try:
+                refused = "" if told else f"refused: {read_json(why[0])['why']}" if why else "not run"
+                for step in range(protocol.steps):
+                    after = f"{request}, after {step + 1} of {protocol.steps}" if protocol.steps > 1 else request
+                    seen = [(seed, one["steps"][step] if protocol.steps > 1 else one) for seed, one in told]
+                    rows.append(replace(row_of(name, after, seen), refused=refused))
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+                raise Refusal(
+                    f"expected cells as this program writes them in {files[0][1].parent.parent}, got {type(error).__name__}: "
+                    f"{error}; delete the damaged cell.json and run again"
+                ) from error
     return sorted(rows, key=lambda row: list(dict.fromkeys(one.request for one in rows)).index(row.request))

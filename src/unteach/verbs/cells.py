@@ -30,7 +30,7 @@ from unteach.references.stages import run
 from unteach.references.tiers import Company, Tier
 from unteach.references.units import units_in
 from unteach.references.unlearning import UnlearningJob, settled
-from unteach.store import digest_of, load_tensors, read_json, write_json
+from unteach.store import digest_of, load_tensors, made_for, write_json
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth
@@ -194,7 +194,7 @@ class Bench:
         else:
             judged = self._unlearned(cell, original, parts, folder)
         key = digest_of([judged.fingerprint, [one.fingerprint for one in others], list(company.keys("halves"))])
-        if (folder / "cell.json").is_file() and read_json(folder / "cell.json").get("key") == key:
+        if made_for(folder / "cell.json", key):
             return
         folder.mkdir(parents=True, exist_ok=True)
         findings = evaluate(

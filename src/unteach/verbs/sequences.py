@@ -16,7 +16,7 @@ from unteach.checkpoint import Checkpoint
 from unteach.data import forget_ids
 from unteach.references.unlearning import told
 from unteach.sequence import forget_in_sequence
-from unteach.store import digest_of, read_json, write_json
+from unteach.store import digest_of, made_for, write_json
 from unteach.types import Examples
 from unteach.verbs.company import retrained_of
 from unteach.verbs.request import request
@@ -74,7 +74,7 @@ class Requests:
         prints = [one.fingerprint for models in self.retrained for one in models]
         about = told(method) if method is not None else {"row": cell.row}
         key = digest_of([original.fingerprint, about, self.lists, cell.seed, cell.run, prints])
-        if (folder / "cell.json").is_file() and read_json(folder / "cell.json").get("key") == key:
+        if made_for(folder / "cell.json", key):
             return
         others = [self._turned(models, cell.seed) for models in self.logits]
         costs = [(0.0, 0.0)] * len(self.lists)
