@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from made import blobs
+from own_networks import skip_without
 from unteach.engine import Engine, pixels
 from unteach.methods import FineTune
 from unteach.methods.cf_k import CfK
@@ -53,7 +54,7 @@ def test_layers_are_counted_with_their_norms() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnet18-face", "torchvision:resnet18"])
 def test_eleven_layers_of_a_resnet18_are_mufacs_three(name: str) -> None:
     if ":" in name:
-        pytest.importorskip("torchvision")
+        skip_without("torchvision")
     model = build(Blueprint(name=name, classes=8, shape=(3, 64, 64)), seed=0)
     layers = weighted_layers(model)
     assert len(layers) == 21
