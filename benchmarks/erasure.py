@@ -24,12 +24,13 @@ from protocols import PROTOCOLS, Protocol, some_of
 from readings import readings
 from unteach.api import apply
 from unteach.bench.summary import Spread
-from unteach.checkpoint import Checkpoint, Provenance, load, save, trained_on
+from unteach.checkpoint import Checkpoint, load, save
 from unteach.data import DataSet, forget_ids
 from unteach.data import load as load_data
 from unteach.engine import Engine
 from unteach.events import Events
 from unteach.models import Blueprint
+from unteach.provenance import Provenance, trained_on
 from unteach.references import TrainingJob
 from unteach.runtime import settle_allocator
 from unteach.store import digest_of, load_tensors, read_json, record, write_json

@@ -13,7 +13,7 @@ LEVELS = [
     {"types", "bill", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode", "temporary"},
     {"spectral", "processes", "formats"},
     {"models", "attacks", "store", "engine", "schedule", "sensitivity", "tracking"},
-    {"user_code"},
+    {"user_code", "provenance"},
     {"data"},
     {"checkpoint", "ledger", "feed", "resume", "guard", "logit_store", "loaders"},
     {"train", "evidence"},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,37 +12,12 @@ from unteach.formats import Held, Layout, fit, opened
 from unteach.models import MODELS, Blueprint, Preprocess, build
 from unteach.models.build import Sample
 from unteach.models.masks import notice_pruned
-from unteach.store import digest_of, fingerprint, provenance_of, save_tensors, write
+from unteach.provenance import Provenance, environment, told_in
+from unteach.store import fingerprint, save_tensors, write
 from unteach.types import Examples, Refusal
 
 if TYPE_CHECKING:
     from unteach.data import DataSet
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Where a checkpoint comes from; empty for one that unteach did not make.
-
-    ``trained_on``: how many examples, a digest of their ids, the ids of the training set that were left out, and which of
-    these are held out for validation.
-    ``recipe``: optimiser and augmentation of the training from scratch. ``parent``: fingerprint of the model it was made
-    from. ``made_by``: the verb or method with its settings. ``seconds``, ``units``: what it cost, see ``engine.Meter``.
-    """
-
-    blueprint: dict[str, Any] = field(default_factory=dict)
-    classes: list[str] = field(default_factory=list)
-    data: str = ""
-    data_fingerprint: str = ""
-    trained_on: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
-    parent: str = ""
-    made_by: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    seconds: float = 0.0
-    units: float = 0.0
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    log: list[dict[str, float]] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,39 +40,6 @@ class Checkpoint:
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.model)
-
-
-def trained_on(train: Examples, left_out: Sequence[str], validation: Sequence[str] = ()) -> dict[str, Any]:
-    """The record of the ids that a model was trained on; those held out for validation are among the left out."""
-    gone = {*left_out, *validation}
-    return {
-        "count": len(train) - len(gone),
-        "digest": digest_of([name for name in train.ids.tolist() if name not in gone]),
-        "left_out": sorted(gone),
-        **({"validation": sorted(validation)} if validation else {}),
-    }
-
-
-def known_again(data: DataSet, left_out: Sequence[str]) -> dict[str, str]:
-    """For the record of a training: by what ``check_data`` knows the data once those left out are deleted from them."""
-    return {"kept": data.without(left_out).fingerprint} if left_out else {}
-
-
-def environment() -> dict[str, str]:
-    """What the numbers depend on besides the settings."""
-    import numpy
-
-    import unteach
-
-    return {
-        "unteach": unteach.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "machine": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "threads": str(torch.get_num_threads()),
-    }
 
 
 def save(path: Path, model: torch.nn.Module, provenance: Provenance, layout: Layout | None = None) -> None:
@@ -142,7 +82,7 @@ def load(
     is damaged or foreign, does not fit the network, was trained on other data, or has another number of classes.
     """
     held = opened(path)
-    provenance = _provenance(held)
+    provenance = told_in(held)
     shape = tuple(data.inputs.shape[1:])
     told = _told_blueprint(provenance, path)
     if model:
@@ -212,29 +152,6 @@ def _prepared(blueprint: Blueprint, network: torch.nn.Module) -> list[str]:
     if blueprint.preprocess.asked or not (isinstance(found, Blueprint) and found.preprocess.asked):
         return []
     return [f"{found.name} prepares its inputs: {found.preprocess.words()}; --preprocess says otherwise"]
-
-
-def _provenance(held: Held) -> Provenance:
-    """What a file tells of its network, once it is sure that every part is of its kind; what is not known is passed over."""
-    found, usual = provenance_of(held), asdict(Provenance())
-    known = {name: value for name, value in found.items() if name in usual}
-    wrong = [name for name, value in known.items() if not isinstance(value, _kinds(usual[name]))]
-    story = known.get("trained_on", {})
-    if not wrong and any(_no_ids(story.get(name, [])) for name in ("left_out", "validation")):
-        wrong = ["trained_on"]
-    if wrong:
-        raise Refusal(
-            f"expected {held.path} to tell its {wrong[0]} as unteach does, got {known[wrong[0]]!r:.60}; it is damaged or foreign"
-        )
-    return Provenance(**known)
-
-
-def _kinds(usual: object) -> tuple[type, ...]:
-    return (int, float) if isinstance(usual, float) else (type(usual),)
-
-
-def _no_ids(told: object) -> bool:
-    return not isinstance(told, list) or not all(isinstance(name, str) for name in told)
 
 
 def _refuse_larger(blueprint: Blueprint, held: Held) -> None:
@@ -321,13 +238,3 @@ def check_outputs(network: torch.nn.Module, data: Examples, which: str) -> None:
         )
     if not torch.isfinite(out).all():
         raise Refusal(f"expected finite logits from {which}, got NaN or infinity; its weights or its code are damaged")
-
-
-def _processor() -> str:
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from unteach.checkpoint import Provenance
+from unteach.provenance import Provenance
 from unteach.store import fingerprint, save_tensors
 from unteach.verbs import Evidence
 

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from fuzz.hostile import Files, Target
-from unteach.checkpoint import Provenance, check_data, load, save
+from unteach.checkpoint import check_data, load, save
 from unteach.data import Augment, DataSet, checked
 from unteach.formats import Layout, fit, opened
 from unteach.logit_store import LogitStore
 from unteach.models import Blueprint, build
+from unteach.provenance import Provenance
 from unteach.recipe import Recipe
 from unteach.resume import Resume
 from unteach.train import Sgd

@@ -22,11 +22,12 @@ from fuzz.data_readers import idx, npy, parquet_of, tar_of
 from fuzz.edits import SAFETENSORS
 from fuzz.hostile import Fault, Files, Target, attempt
 from fuzz.model_readers import NETWORK, examples, network, saved, written
-from unteach.checkpoint import Provenance, load, save
+from unteach.checkpoint import load, save
 from unteach.data import Where, cifar100, fashion_mnist
 from unteach.data import load as load_data
 from unteach.data.images import decode
 from unteach.formats import opened
+from unteach.provenance import Provenance
 from unteach.references.cache import Cache, Record
 from unteach.resume import Resume
 from unteach.store import load_tensors

@@ -17,12 +17,13 @@ import unteach.methods.amun as room
 from made import blobs
 from unteach.adversarial import ablation_set, on_sphere, other_labels
 from unteach.attacks import Fgsm, Nearest
-from unteach.checkpoint import Provenance, save
+from unteach.checkpoint import save
 from unteach.data.augment import Augment
 from unteach.engine import Engine, pixels
 from unteach.methods.amun import NEIGHBOURS, Amun
 from unteach.models import Blueprint, build
 from unteach.models.masks import set_masks
+from unteach.provenance import Provenance
 from unteach.saliency import only, saliency_mask
 from unteach.sparsity import strength
 from unteach.store import fingerprint

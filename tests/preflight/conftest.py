@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from made import blobs
-from unteach.checkpoint import Provenance
 from unteach.data import DataSet, split
 from unteach.engine import Engine
 from unteach.methods import FineTune
 from unteach.models.small import small_cnn
 from unteach.preflight.case import Case
+from unteach.provenance import Provenance
 from unteach.recipe import Recipe
 from unteach.train import Sgd
 

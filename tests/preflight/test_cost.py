@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from unteach.checkpoint import Provenance, environment
 from unteach.data import DataSet
 from unteach.methods import METHODS
 from unteach.preflight import cost as room
 from unteach.preflight.cost import Price, measure_memory, minutes, price, tell_time
+from unteach.provenance import Provenance, environment
 from unteach.store import fingerprint
 
 

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unteach.checkpoint import Provenance
 from unteach.data import DataSet
 from unteach.preflight.fits import USUAL, judge_fit, trace_origin
+from unteach.provenance import Provenance
 from unteach.types import Examples
 
 

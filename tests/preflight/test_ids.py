@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made import blobs
-from unteach.checkpoint import Provenance
 from unteach.data import DataSet, split
 from unteach.preflight.ids import look_up_ids, named_ids, usable
 from unteach.preflight.remark import Remark, extended
+from unteach.provenance import Provenance
 from unteach.types import Examples, Refusal
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from unteach.checkpoint import environment, load
+from unteach.checkpoint import load
 from unteach.cli import parse
 from unteach.data import DataSet
 from unteach.engine import Engine
+from unteach.provenance import environment
 from unteach.references import TrainingJob
 from unteach.references.cache import Cache
 from unteach.references.executors import Local

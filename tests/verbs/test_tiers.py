@@ -158,7 +158,7 @@ def test_a_reference_model_is_no_original(smoked: Path, case: Any, run: Callable
 
 
 def test_without_a_method_no_model_is_made_to_forget(smoked: Path, tmp_path: Path) -> None:
-    from unteach.checkpoint import Provenance
+    from unteach.provenance import Provenance
     from unteach.verbs.depth import method_of
 
     assert method_of(Provenance()) is None

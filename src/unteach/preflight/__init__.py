@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 
 from unteach.api import named
-from unteach.checkpoint import Provenance
 from unteach.data import DataSet, split
 from unteach.engine import Engine
 from unteach.plugins import name_of
@@ -26,6 +25,7 @@ from unteach.preflight.network import find_broken, inspect_network, inspect_pixe
 from unteach.preflight.remark import LEVELS, Remark, extended, in_order
 from unteach.preflight.suits import judge_method
 from unteach.presets import row_of, with_preset
+from unteach.provenance import Provenance
 from unteach.recipe import Recipe
 from unteach.types import Method, Split
 

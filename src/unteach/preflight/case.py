@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from unteach.checkpoint import Provenance
 from unteach.data import DataSet
 from unteach.data.request import kind_of
 from unteach.engine import Engine
+from unteach.provenance import Provenance
 from unteach.recipe import Recipe
 from unteach.stress.lineup import sampled
 from unteach.types import Examples, Method, MultiLabel, Split

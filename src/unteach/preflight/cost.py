@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from unteach.checkpoint import environment
 from unteach.data.augment import Augment
 from unteach.engine import pixels
 from unteach.mapped import Mapped
 from unteach.methods import Retrain
 from unteach.preflight.case import Case
 from unteach.preflight.remark import Remark, counted
+from unteach.provenance import environment
 from unteach.recipe import Recipe
 from unteach.references.tiers import TIERS
 from unteach.train import Sgd, Source, fit

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unteach.checkpoint import Provenance
 from unteach.data import DataSet, forget_ids
 from unteach.data.request import read_ids
 from unteach.preflight.remark import Remark, counted, few
+from unteach.provenance import Provenance
 from unteach.types import Refusal
 
 NAMED = 5  # unknown ids that are told with look-alikes; the search goes through all ids

@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from unteach.checkpoint import Checkpoint, environment
+from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet
+from unteach.provenance import environment
 from unteach.references.manifest import Manifest
 from unteach.references.unlearning import UnlearningJob
 

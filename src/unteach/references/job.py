@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from unteach.checkpoint import Checkpoint, Provenance, known_again, load, new_network, save, trained_on
+from unteach.checkpoint import Checkpoint, load, new_network, save
 from unteach.data import DataSet
 from unteach.engine import Engine, pixels
 from unteach.models import WHITENING_SAMPLE, Blueprint
+from unteach.provenance import Provenance, known_again, trained_on
 from unteach.recipe import Recipe
 from unteach.references.pool import chosen, pack, size_of, unpack
 from unteach.store import digest_of, load_tensors

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unteach.checkpoint import Checkpoint, environment
+from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet
 from unteach.engine import Engine
 from unteach.logit_store import LogitStore
+from unteach.provenance import environment
 from unteach.references.cache import Record, digest_of_array, weights_of
 from unteach.references.manifest import Manifest, read
 from unteach.references.pool import groups_of, ids_of, labels_of, size_of, unpack

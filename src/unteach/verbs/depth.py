@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unteach.checkpoint import Checkpoint, Provenance
+from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet
 from unteach.engine import Engine
 from unteach.events import Events
 from unteach.models import Blueprint
+from unteach.provenance import Provenance
 from unteach.recipe import Recipe
 from unteach.references.cache import Cache
 from unteach.references.executors import Local, Ray, Shard, Slurm

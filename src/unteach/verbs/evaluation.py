@@ -12,12 +12,13 @@ import torch
 
 from unteach.audit import Roles, Tolerance, audit
 from unteach.audit.joined import joined
-from unteach.checkpoint import Checkpoint, Provenance, environment, new_network
+from unteach.checkpoint import Checkpoint, new_network
 from unteach.data import DataSet
 from unteach.data.request import alike
 from unteach.diagnosis import advice
 from unteach.engine import Engine
 from unteach.models import MODELS, Blueprint
+from unteach.provenance import Provenance, environment
 from unteach.references.tiers import Company
 from unteach.store import digest_of, read_json, save_tensors, write_json
 from unteach.types import Examples, Signals, Split

@@ -11,7 +11,7 @@ import torch
 
 from unteach.api import unlearn
 from unteach.audit import INDISTINGUISHABLE, Tolerance
-from unteach.checkpoint import Checkpoint, check_data, known_again, save, save_alike, trained_on
+from unteach.checkpoint import Checkpoint, check_data, save, save_alike
 from unteach.data import DataSet, forget_ids, write_ids
 from unteach.data.augment import LATER
 from unteach.engine import Engine
@@ -19,6 +19,7 @@ from unteach.guard import Guard
 from unteach.methods import Amun
 from unteach.models import Blueprint, Preprocess
 from unteach.presets import with_preset
+from unteach.provenance import known_again, trained_on
 from unteach.recipe import Recipe
 from unteach.references import TrainingJob
 from unteach.references.tiers import Company

@@ -7,9 +7,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from unteach.checkpoint import Checkpoint, Provenance, check_data
+from unteach.checkpoint import Checkpoint, check_data
 from unteach.data import DataSet, split
 from unteach.data.augment import Augment
+from unteach.provenance import Provenance
 from unteach.recipe import Recipe
 from unteach.types import Method, Refusal, Split
 
