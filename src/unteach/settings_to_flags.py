@@ -18,6 +18,7 @@ FLAT = (
     "machine",
     "method",
     "depth",
+    "places",
 )  # fields whose own fields are flags without a prefix
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unteach.data.dataset import DataSet, Where, checked, divided, paired
-from unteach.data.places import with_options
+from unteach.data.places import is_whole, with_options
 from unteach.data.scale import scaled
 from unteach.data.tables import USUAL, numbered
 from unteach.types import Examples, Refusal
@@ -113,4 +113,4 @@ def _number(cell: str, column: str, line: int, path: Path) -> float:
 
 def _whole(cells: list[str]) -> list[Any]:
     """Class numbers, where all are."""
-    return [int(cell) for cell in cells] if all(cell.isascii() and cell.isdecimal() for cell in cells) else list(cells)
+    return [int(cell) for cell in cells] if all(map(is_whole, cells)) else list(cells)

@@ -8,7 +8,7 @@ import numpy as np
 
 from unteach.data.dataset import DataSet, Where, checked
 from unteach.data.images import Look, read_all
-from unteach.data.places import nowhere, places
+from unteach.data.places import is_whole, nowhere, places
 from unteach.data.published import FACES, counted, missing, options
 from unteach.data.request import BENCHMARK
 from unteach.types import Examples, Refusal
@@ -83,7 +83,7 @@ def _identities(folder: Path) -> dict[str, int]:
     path = _find(folder, "CelebA-HQ-identity.txt")
     assert path is not None
     rows = [line.split() for line in _text(path).splitlines() if line.strip()]
-    if bad := [row for row in rows if len(row) != 2 or not row[1].isdecimal() or not _stem(row[0]).isdecimal()]:
+    if bad := [row for row in rows if len(row) != 2 or not is_whole(row[1]) or not is_whole(_stem(row[0]))]:
         raise Refusal(
             f"expected a file's number and an identity in every line of {path}, got {' '.join(bad[0])!r}; mend it"
         )

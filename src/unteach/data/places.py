@@ -50,9 +50,14 @@ def with_options(argument: str, known: Sequence[str]) -> tuple[str, dict[str, st
     return path, dict(pairs)
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number from 0, in plain digits, of a size that arrays hold."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
 def whole_number(name: str, value: str | None) -> int | None:
     """The number in an option, or None where the option is left out."""
-    if value is not None and not value.isdecimal():
+    if value is not None and not is_whole(value):
         raise Refusal(f"expected a whole number for the option {name}, got {value!r}; such as {name}=64")
     return None if value is None else int(value)
 

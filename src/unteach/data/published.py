@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unteach.data.augment import Augment
+from unteach.data.places import is_whole
 from unteach.types import Refusal
 
 FACES = Augment(
@@ -36,7 +37,7 @@ def options(name: str, argument: str, variants: Sequence[str]) -> Options:
         kind, _, number = word.partition("=")
         if word in variants:
             found = replace(found, variant=word)
-        elif kind == "size" and number.isdecimal() and 8 <= int(number) <= 1024:
+        elif kind == "size" and is_whole(number) and 8 <= int(number) <= 1024:
             found = replace(found, size=int(number))
         elif word == ANY:
             found = replace(found, any_count=True)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from unteach.data.dataset import writable
+from unteach.data.places import is_whole
 from unteach.store import write_text
 from unteach.types import Examples, MultiLabel, Refusal, Split
 
@@ -107,12 +108,12 @@ def _few(names: Sequence[str]) -> str:
 
 def _random(text: str, n: int, seed: int) -> np.ndarray:
     try:
-        count = int(text) if text.isdecimal() else round(float(text) * n)
+        count = int(text) if is_whole(text) else round(float(text) * n)
     except (ValueError, OverflowError) as error:
         raise Refusal(
             f"expected random:SHARE or random:COUNT, got random:{text}; such as random:0.1 or random:100"
         ) from error
-    if not text.isdecimal() and not 0 < float(text) < 1:
+    if not is_whole(text) and not 0 < float(text) < 1:
         raise Refusal(
             f"expected a share between 0 and 1, got random:{text}; whole numbers are counts, such as random:100"
         )
@@ -129,7 +130,7 @@ def _of_classes(text: str, train: Examples) -> np.ndarray:
     for name in _listed(text, names):
         if name in names:
             chosen.append(names.index(name))
-        elif name.isdecimal() and int(name) < len(names):
+        elif is_whole(name) and int(name) < len(names):
             chosen.append(int(name))
         else:
             raise Refusal(f"expected a class ({_choices(names)}), got {name!r}; give its name, or its number from 0")
@@ -160,7 +161,7 @@ def _drawn_groups(text: str, train: Examples, seed: int) -> np.ndarray:
     if each is None:
         raise Refusal(f"expected data with groups for groups:{text}, got data without; draw examples by random:COUNT")
     names = np.unique(each)
-    if not text.isdecimal() or not 0 < int(text) < len(names):
+    if not is_whole(text) or not 0 < int(text) < len(names):
         raise Refusal(
             f"expected groups:COUNT of 1 to {len(names) - 1} of {len(names)} groups, got groups:{text}; draw fewer or more"
         )

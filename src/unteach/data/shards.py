@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from unteach.data.archives import files_in
 from unteach.data.dataset import DataSet, Where, checked, divided, paired
 from unteach.data.folder import IMAGES
 from unteach.data.images import LOOKS, decode_all, look_of
-from unteach.data.places import with_options
+from unteach.data.places import is_whole, with_options
 from unteach.data.tables import numbered
 from unteach.types import Examples, Refusal
 
 OPTIONS = ("image", "label", "group", "kind", "test", *LOOKS)
 TESTS = ("test", "val", "valid", "validation")
+MOST = 100_000  # shards that one pattern may name
 
 
 def wds(where: Where) -> DataSet:
@@ -78,8 +80,11 @@ def braces(pattern: str) -> list[str]:
         raise Refusal(
             f"expected numbers such as {{000..009}} in braces, got {pattern}; write shards one range at a time"
         )
-    if bad := next(((low, high) for low, high in zip(lows, highs) if int(low) > int(high)), None):
+    known = all(map(is_whole, (*lows, *highs)))
+    if known and (bad := next(((low, high) for low, high in zip(lows, highs) if int(low) > int(high)), None)):
         raise Refusal(f"expected a range that rises, got {{{bad[0]}..{bad[1]}}} in {pattern}; turn it round")
+    if not known or prod(int(high) - int(low) + 1 for low, high in zip(lows, highs)) > MOST:
+        raise Refusal(f"expected at most {MOST:,} shards, got {pattern:.60}; name fewer")
     ranges = [[f"{k:0{len(low)}d}" for k in range(int(low), int(high) + 1)] for low, high in zip(lows, highs)]
     return ["".join(a + b for a, b in zip(texts, (*chosen, ""))) for chosen in product(*ranges)]
 
@@ -146,7 +151,7 @@ def _label(sample: _Sample, asked: str | None) -> Any:
     if asked is not None or "cls" not in sample.members:
         return _told(sample, asked or "label")
     text = sample.members["cls"].decode("utf-8", "replace").strip()
-    return int(text) if text.isdecimal() else text
+    return int(text) if is_whole(text) else text
 
 
 def _told(sample: _Sample, name: str) -> Any:

@@ -36,14 +36,22 @@ def unseen(what: str, sentence: str) -> Check:
 class Places:
     """Where files are that don't lie beside the evidence under the names it gives them; None for those that do."""
 
-    model: Path | None = None
-    original: Path | None = None
-    ids: Path | None = None
-    salt: Path | None = None
-    findings: Path | None = None
-    previous: Path | None = None
-    ledger: Path | None = None
     public_key: Path | None = None
+    """Public key of who should have signed it (PEM), which you have from them and not from beside the evidence."""
+    model: Path | None = None
+    """The model that came out."""
+    original: Path | None = None
+    """The model that came in."""
+    ids: Path | None = None
+    """The list of ids, one a line."""
+    salt: Path | None = None
+    """The salt that the ids were digested with."""
+    findings: Path | None = None
+    """The audit's findings.json."""
+    previous: Path | None = None
+    """The evidence of how the model that came in was made."""
+    ledger: Path | None = None
+    """The ledger of requests; that it has grown since is no fault."""
 
 
 def found(folder: Path, name: str, given: Path | None) -> Path | None:

@@ -17,6 +17,7 @@ from unteach.bench.readings import benchmark_scores, class_readings, likelihood_
 from unteach.bench.summary import read
 from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet, forget_ids
+from unteach.data.places import is_whole
 from unteach.engine import Engine
 from unteach.logit_store import LogitStore, select
 from unteach.models import Blueprint
@@ -270,6 +271,6 @@ class Bench:
 
 
 def _whole(text: str, spec: str) -> int:
-    if not text.isdecimal():
+    if not is_whole(text):
         raise Refusal(f"expected a whole number of examples, got {spec!r}; such as stratum:high:300 or alike:300")
     return int(text)

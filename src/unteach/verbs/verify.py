@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unteach.evidence.check import Places
 from unteach.types import Refusal
 
 if TYPE_CHECKING:
@@ -24,22 +25,7 @@ class Verify:
 
     evidence: Path = Path("runs/forget/evidence.json")
     """The evidence; it may stand right after the verb."""
-    public_key: Path | None = None
-    """Public key of who should have signed it (PEM), which you have from them and not from beside the evidence."""
-    model: Path | None = None
-    """The model that came out."""
-    original: Path | None = None
-    """The model that came in."""
-    ids: Path | None = None
-    """The list of ids, one a line."""
-    salt: Path | None = None
-    """The salt that the ids were digested with."""
-    findings: Path | None = None
-    """The audit's findings.json."""
-    previous: Path | None = None
-    """The evidence of how the model that came in was made."""
-    ledger: Path | None = None
-    """The ledger of requests; that it has grown since is no fault."""
+    places: Places = field(default_factory=Places)
     member: str = ""
     """An id to show to be on the list, by its proof."""
     proof: str = ""
@@ -48,23 +34,13 @@ class Verify:
     """JSON file for the checks; left out, they are only printed."""
 
     def __call__(self) -> int:
-        from unteach.evidence import Places, check_member, examined, opened
+        from unteach.evidence import check_member, examined, opened
         from unteach.store import write_json
 
         if bool(self.member) != bool(self.proof):
             raise Refusal("expected --member and --proof together, got one of them; give both")
         evidence = opened(self.evidence)
-        places = Places(
-            model=self.model,
-            original=self.original,
-            ids=self.ids,
-            salt=self.salt,
-            findings=self.findings,
-            previous=self.previous,
-            ledger=self.ledger,
-            public_key=self.public_key,
-        )
-        checks = examined(evidence, places)
+        checks = examined(evidence, self.places)
         if self.member:
             checks.append(check_member(evidence.predicate["request"], self.member, self.proof))
         _show(evidence, checks)
