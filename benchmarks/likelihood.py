@@ -1,4 +1,4 @@
-"""The likelihood attacks beside their matrix and loop forms: same scores, own CPU time, peak memory.
+"""The likelihood attacks beside their matrix and loop forms: same scores, own CPU time, peak memory. Target P7.
 
     OMP_NUM_THREADS=1 python benchmarks/likelihood.py
 
@@ -6,23 +6,22 @@ RMIA: the sort and binary search of unteach beside the matrix of all quotients r
 blocks of rows where it does not, which costs the same time; and the tuning of offline RMIA's a, eleven such scores. LiRA:
 unteach beside a loop over the examples (NumPy's median and deviation, SciPy's normal law), timed on some and multiplied.
 RULI's kernels beside one scipy.stats.gaussian_kde per example, world and model left out, in the same way. Equal: the largest
-difference between the two forms' scores. Memory: peak of what Python allocates in one more call of each.
+difference between the two forms' scores. Memory: peak of what Python allocates in one more call of each. The limit, in the same
+rounds: for RMIA one sort of the population's ratios, for LiRA one pass over the references' readings.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tracemalloc
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import gaussian_kde, norm
 
 from measure import Spread, markdown, repeat, run_rounds
+from part import arguments, run
 from unteach.audit.lira import Lira, OfflineLira
 from unteach.audit.rmia import SHARES, OfflineRmia, dominance, offline_mean
 from unteach.audit.ruli import Ruli
@@ -63,21 +62,33 @@ def rmia(n: int, z: int, rounds: int) -> list[dict[str, Any]]:
     def slow_tuning() -> np.ndarray:
         return np.stack([matrix(own / offline_mean(out, a), population, 1.0, rows) for a in SHARES])
 
+    def least() -> np.ndarray:
+        return np.sort(own[n:])
+
     size = f"{n // 1000}k × {z // 1000}k"
-    found = [row(f"RMIA, {size}", slow, fast, rounds, times=5)]
+    found = [row(f"RMIA, {size}", slow, fast, rounds, times=5, least=least)]
     if n <= 10_000:
         found.append(row(f"RMIA tuning of a, {size}", slow_tuning, fast_tuning, rounds, times=1))
     return found
 
 
 def row(
-    what: str, slow: Arm, fast: Arm, rounds: int, *, times: int, factor: float = 1.0, alike: Alike | None = None
+    what: str,
+    slow: Arm,
+    fast: Arm,
+    rounds: int,
+    *,
+    times: int,
+    factor: float = 1.0,
+    alike: Alike | None = None,
+    least: Arm | None = None,
 ) -> dict[str, Any]:
     """Both forms in interleaved rounds, ``fast`` called ``times`` times; ``slow`` does one ``factor``-th of the work.
 
-    ``alike`` makes the scores of ``fast`` comparable with those of ``slow``.
+    ``alike`` makes the scores of ``fast`` comparable with those of ``slow``; ``least`` is work that no form can do without.
     """
-    found = run_rounds({"slow": slow, "fast": repeat(fast, times)}, rounds, label=what)
+    arms = {"slow": slow, "fast": repeat(fast, times), **({"least": repeat(least, times)} if least else {})}
+    found = run_rounds(arms, rounds, label=what)
     some, every = slow(), (alike or np.asarray)(fast())
     return {
         "what": what,
@@ -87,6 +98,8 @@ def row(
         "difference": float(np.abs(some - every[..., : some.shape[-1]]).max()),
         "slow_mib": peak(slow),
         "fast_mib": peak(fast),
+        "limit": found.ratio("least", "fast") if least else None,
+        "quiet": found.quiet,
         "note": found.note(),
     }
 
@@ -100,13 +113,18 @@ def peak(arm: Arm) -> float:
     return most / 2**20
 
 
-def lira(references: int, n: int, looped: int, rounds: int) -> list[dict[str, Any]]:
+def halves(references: int, n: int) -> tuple[np.ndarray, Shadows]:
+    """Made-up confidences of a model, and of references in complementary pairs that stand out where they trained."""
     rng = np.random.default_rng(1)
     half = rng.random((references // 2, n)) < 0.5
     members = np.concatenate([half, ~half])
     phi = rng.normal(0, 3, n) + rng.normal(0, 1, (references, 1, n)) + members[:, None]
-    mine = phi[0] + rng.normal(size=n)
-    known = Shadows(phi, members, np.zeros(n, dtype=bool))
+    return phi[0] + rng.normal(size=n), Shadows(phi, members, np.zeros(n, dtype=bool))
+
+
+def lira(references: int, n: int, looped: int, rounds: int) -> list[dict[str, Any]]:
+    mine, known = halves(references, n)
+    phi, members = known.readings, known.members
     found = []
     for test in (Lira(per_example_from=1), OfflineLira(per_example_from=1)):
 
@@ -126,9 +144,12 @@ def lira(references: int, n: int, looped: int, rounds: int) -> list[dict[str, An
         def fast(test: Lira | OfflineLira = test) -> np.ndarray:
             return test.score(mine, known)
 
+        def least() -> np.ndarray:
+            return np.asarray(phi.sum(0))
+
         name = f"{type(test).__name__}, {references} references, {n // 1000}k examples"
         alike = None if isinstance(test, Lira) else norm.cdf
-        found.append(row(name, slow, fast, rounds, times=1, factor=n / looped, alike=alike))
+        found.append(row(name, slow, fast, rounds, times=1, factor=n / looped, alike=alike, least=least))
     return found
 
 
@@ -164,26 +185,37 @@ def cells(found: dict[str, Any]) -> list[object]:
         *times,
         f"{ratio.median:.0f} ({ratio.low:.0f}–{ratio.high:.0f})",
         f"{found['difference']:.0e}",
+        found["limit"].percent() if found["limit"] else "–",
         *memory,
     ]
 
 
-def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--out", type=Path)
-    given = arguments.parse_args()
-    found = rmia(10_000, 10_000, given.rounds) + rmia(50_000, 10_000, given.rounds)
+def scores(asked: argparse.Namespace) -> dict[str, Any]:
+    rounds = 3 if asked.quick else asked.rounds
+    found = rmia(10_000, 10_000, rounds)
+    if not asked.quick:
+        found += rmia(50_000, 10_000, rounds)
     for references in (16, 64):
-        found += lira(references, 20_000, 300, given.rounds)
-    found.append(kernels(32, 1000, 8, given.rounds))
-    head = ["score", "matrix or loop, ms", "unteach, ms", "times faster (target ≥ 100)", "largest difference"]
+        found += lira(references, 20_000, 100 if asked.quick else 300, rounds)
+    found.append(kernels(32, 1000, 3 if asked.quick else 8, rounds))
+    head = [
+        "score",
+        "matrix or loop, ms",
+        "unteach, ms",
+        "times faster (target ≥ 100)",
+        "largest difference",
+        "of the limit",
+    ]
     print(markdown([*head, "its peak, MiB", "unteach's peak, MiB"], map(cells, found)))
     print("\n" + "\n".join(f"{each['what']}: {each['note']}" for each in found))
-    if given.out:
-        given.out.write_text(json.dumps(found, default=str, indent=1) + "\n")
-    return 0
+    return {"rows": found, "notes": [f"{each['what']}: {each['note']}" for each in found]}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    run(scores, parser.parse_args())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

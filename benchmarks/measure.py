@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import statistics
 import sys
 import time
@@ -54,6 +55,22 @@ class Rounds:
     values: dict[str, list[Any]] = field(default_factory=dict)
     others: list[float] = field(default_factory=list)
 
+    def take(self, arms: Mapping[str, Callable[[], Any]], order: random.Random, label: str = "") -> None:
+        """One more round: every arm once, in random order."""
+        with_others = Neighbours()
+        for name in order.sample(list(arms), len(arms)):
+            before = time.process_time()
+            value = arms[name]()
+            self.seconds.setdefault(name, []).append(time.process_time() - before)
+            self.values.setdefault(name, []).append(value)
+        self.others.append(with_others.share())
+        tell(f"{label} round {len(self.others)}: others {self.others[-1]:.0%}")
+
+    @property
+    def quiet(self) -> tuple[int, int]:
+        """How many rounds were quiet, and how many there were."""
+        return sum(share < QUIET for share in self.others), len(self.others)
+
     @property
     def kept(self) -> list[int]:
         """The rounds to report: the quiet ones; all of them when fewer than three were quiet."""
@@ -64,6 +81,14 @@ class Rounds:
         """Own CPU seconds."""
         return Spread.of(self.seconds[arm][i] for i in self.kept)
 
+    def value(self, arm: str) -> Spread:
+        """What an arm returned, a number."""
+        return Spread.of(self.values[arm][i] for i in self.kept)
+
+    def rate(self, arm: str, work: float, limit: str) -> Spread:
+        """Share of the limit: ``work`` in GFLOP over the arm's time, over the GFLOP/s that ``limit`` returned in the round."""
+        return Spread.of(work / self.seconds[arm][i] / self.values[limit][i] for i in self.kept)
+
     def ratio(self, slow: str, fast: str) -> Spread:
         """How many times ``fast`` is faster than ``slow``, round by round."""
         return Spread.of(self.seconds[slow][i] / self.seconds[fast][i] for i in self.kept)
@@ -73,10 +98,10 @@ class Rounds:
         return Spread.of(self.seconds[part][i] / sum(self.seconds[name][i] for name in whole) for i in self.kept)
 
     def note(self) -> str:
-        quiet = sum(share < QUIET for share in self.others)
+        quiet, rounds = self.quiet
         busy = statistics.median(self.others)
         kept = f"{len(self.kept)} used" if quiet >= 3 else "too few, so all are used: read the ratios only"
-        return f"{len(self.others)} rounds, {quiet} with others below {QUIET:.0%} of a core (median {busy:.0%}): {kept}"
+        return f"{rounds} rounds, {quiet} with others below {QUIET:.0%} of a core (median {busy:.0%}): {kept}"
 
 
 def run_rounds(
@@ -86,16 +111,9 @@ def run_rounds(
     for _ in range(warm):  # kernels are generated and memory grows in the first call
         for arm in arms.values():
             arm()
-    found = Rounds({name: [] for name in arms}, {name: [] for name in arms})
-    order = random.Random(seed)
-    for number in range(rounds):
-        with_others = Neighbours()
-        for name in order.sample(list(arms), len(arms)):
-            before = time.process_time()
-            found.values[name].append(arms[name]())
-            found.seconds[name].append(time.process_time() - before)
-        found.others.append(with_others.share())
-        tell(f"{label} round {number + 1}/{rounds}: others {found.others[-1]:.0%}")
+    found, drawn = Rounds(), random.Random(seed)
+    for _ in range(rounds):
+        found.take(arms, drawn, label)
     return found
 
 
@@ -113,13 +131,19 @@ class Neighbours:
     """What everybody else does from here on, from /proc/stat; nothing is seen where there is no such file."""
 
     def __init__(self) -> None:
-        self.start = (machine_seconds(), time.process_time(), time.perf_counter())
+        self.start = (machine_seconds(), own_seconds(), time.perf_counter())
 
     def share(self) -> float:
         """CPU of others and CPU stolen by the host, as a share of one core's time."""
         machine, own, wall = self.start
-        rest = (machine_seconds() - machine) - (time.process_time() - own)
+        rest = (machine_seconds() - machine) - (own_seconds() - own)
         return max(0.0, rest) / max(1e-9, time.perf_counter() - wall)
+
+
+def own_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def machine_seconds() -> float:
@@ -159,6 +183,11 @@ class Roofline:
             took = time.process_time() - start
             best, spent, calls = min(best, took), spent + took, calls + 1
         return self.WORK / best
+
+
+def rooflines() -> dict[str, Callable[[], float]]:
+    """Arms that return the limit in the round they are called in."""
+    return {"limit bf16": Roofline(bf16=True).gflops, "limit fp32": Roofline(bf16=False).gflops}
 
 
 def gflop(call: Callable[[], Any]) -> float:

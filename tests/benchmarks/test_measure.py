@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,24 +13,22 @@ import pytest
 import torch
 
 from unteach.data import Augment, Resident
-from unteach.types import Examples
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+from unteach.types import Examples, Refusal
 
 
 @pytest.fixture
-def measure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import measure
-
-    return measure
+def measure(benchmark_of: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_of("measure")
 
 
 @pytest.fixture
-def training(measure: ModuleType) -> ModuleType:
-    import training
+def peer(benchmark_of: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_of("peer")
 
-    return training
+
+@pytest.fixture
+def part(benchmark_of: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_of("part")
 
 
 def test_ratios_are_taken_within_rounds(measure: ModuleType) -> None:
@@ -65,18 +66,18 @@ def test_markdown_has_one_cell_per_column(measure: ModuleType) -> None:
     assert text.splitlines() == ["| a | b |", "| --- | --- |", "| 1 | 2.00 (1.00–3.00) |"]
 
 
-def test_both_arms_see_the_same_images(training: ModuleType) -> None:
+def test_both_arms_see_the_same_images(peer: ModuleType) -> None:
     for channels in (1, 3):
         rng = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (40, channels, 9, 7), dtype=torch.uint8, generator=rng)
         examples = Examples(images, torch.arange(40) % 2, np.arange(40).astype(str), None, ("a", "b"))
-        plain = training.PilImages(examples, Augment())
+        plain = peer.PilImages(examples, Augment())
         ours = Resident(images, None, torch.device("cpu")).batch(torch.arange(40), rng)
         assert torch.allclose(torch.stack([plain[i][0] for i in range(40)]), ours, atol=1e-6)
 
         # Varied, each is one of the crops of the padded image, or its mirror image, in both arms.
         augment = Augment(crop=1, flip=True)
-        varied = training.PilImages(examples, augment)
+        varied = peer.PilImages(examples, augment)
         gathered = Resident(images, augment, torch.device("cpu")).batch(torch.arange(40), rng)
         padded = torch.nn.functional.pad(images / 255, (1, 1, 1, 1))
         crops = [padded[:, :, top : top + 9, left : left + 7] for top in range(3) for left in range(3)]
@@ -85,8 +86,55 @@ def test_both_arms_see_the_same_images(training: ModuleType) -> None:
             assert (known - arm).abs().amax((2, 3, 4)).amin(0).max() < 1e-6
 
 
+def test_shares_of_the_limit_are_taken_within_rounds(measure: ModuleType) -> None:
+    rounds = measure.Rounds({"arm": [1.0, 2.0]}, {"limit": [100.0, 200.0]}, [0.0, 0.0])
+    assert rounds.rate("arm", 50.0, "limit") == measure.Spread(0.3125, 0.125, 0.5)
+    assert rounds.value("limit") == measure.Spread(150.0, 100.0, 200.0)
+
+
+def test_a_part_keeps_spreads_as_lists(part: ModuleType, measure: ModuleType, tmp_path: Path) -> None:
+    asked = argparse.Namespace(json=tmp_path / "found.json")
+    part.run(lambda asked: {"rows": [{"speed": measure.Spread(2.0, 1.0, 3.0)}], "quiet": (1, 2)}, asked)
+    assert json.loads(asked.json.read_text()) == {"rows": [{"speed": [2.0, 1.0, 3.0]}], "quiet": [1, 2]}
+
+
+def test_a_part_without_data_says_so_in_its_json(part: ModuleType, tmp_path: Path) -> None:
+    asked = argparse.Namespace(json=tmp_path / "found.json")
+
+    def measure(asked: argparse.Namespace) -> dict[str, object]:
+        raise Refusal("expected the files of cifar10, got none")
+
+    with pytest.raises(SystemExit, match="not measured: expected the files"):
+        part.run(measure, asked)
+    assert asked.json.read_text().strip().endswith('"expected the files of cifar10, got none"\n}')
+
+
 def test_settling_the_allocator_is_refused_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     from unteach import runtime
 
     monkeypatch.setattr(runtime.os, "confstr", lambda name: None)
     assert runtime.settle_allocator() is False
+
+
+def test_distances_are_compared_image_by_image(benchmark_of: Callable[[str], ModuleType], measure: ModuleType) -> None:
+    attack = benchmark_of("attack")
+    taken = [(torch.zeros(2, 1), 20, 4), (torch.zeros(2, 1), 10, 2)]
+    seconds = {"amun-loop": [4.0, 6.0], "nearest fp32": [0.5, 0.25], "limit bf16": [0.2, 0.2], "limit fp32": [0.2, 0.2]}
+    limits = {"limit bf16": [1.0, 1.0], "limit fp32": [10.0, 40.0]}
+    rounds = measure.Rounds(seconds, {"amun-loop": taken, "nearest fp32": taken, **limits}, [0.0, 0.0])
+    flipped, label = torch.tensor([True, True, True, False]), torch.tensor([1, 2, 3, 0])
+    base = {"label": label, "flipped": torch.ones(4, dtype=torch.bool), "distance": torch.tensor([1.0, 2.0, 0.0, 4.0])}
+    near = {"label": torch.tensor([1, 2, 1, 0]), "flipped": flipped, "distance": torch.tensor([0.5, 2.2, 0.0, 4.0])}
+    found = {
+        row["method"]: row for row in attack.rows(rounds, {"amun-loop": base, "nearest fp32": near}, (1.0, 0.5), [2, 2])
+    }
+    row = found["nearest fp32"]
+    assert row["speed"] == measure.Spread(16.0, 8.0, 24.0)
+    assert (row["success"], row["same label"]) == (0.75, 0.75)
+    # Only images that both flipped and that were not wrong from the start: 0.5 and 1.1 times as far.
+    assert row["ratio mean"] == pytest.approx(0.8)
+    assert row["farther 5 %"] == 0.5
+    assert (row["gradients"], row["forwards"]) == (7.5, 1.5)
+    assert row["epochs for 10 %"] == pytest.approx(0.1 * (2 * 7.5 + 1.5) / 3)
+    # 22 GFLOP in 0.5 s beside 10 GFLOP/s, 11 in 0.25 s beside 40.
+    assert row["roofline"] == measure.Spread.of([4.4, 1.1])
