@@ -6,7 +6,10 @@ Makes a store of random logits in a temporary folder: a target and references ×
 Every attack runs in a process of its own whose data segment may not grow by more than ``--limit`` GiB (RLIMIT_DATA: what is
 allocated, and private maps that may be written, as safetensors' are; the store read at once is refused), and tells by how much
 its resident memory rose at most, mapped pages of the store included. Population attacks score 16 models, one after the other;
-likelihood attacks score the target with all references. The folder is deleted afterwards.
+likelihood attacks score the target with all references; the last row is an audit's part of them, all five attacks on the
+target with their games. The folder is deleted afterwards.
+
+CIFAR-10 as an audit keeps it: ``--views 1`` and ``--views 2``.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ import numpy as np
 
 from measure import markdown
 from unteach.audit import MEMBERSHIP
+from unteach.audit.finding import Finding
+from unteach.audit.games import pools
+from unteach.audit.likelihood import likelihood_games
 from unteach.audit.lira import Lira, OfflineLira
 from unteach.audit.membership import MembershipTest
 from unteach.audit.rmia import OfflineRmia, Rmia
@@ -37,6 +43,7 @@ LIKELIHOOD: dict[str, type[MembershipTest]] = {
     "RMIA online": Rmia,
     "RMIA offline": OfflineRmia,
 }
+TOGETHER = "all likelihood attacks"
 
 
 def fill(folder: Path, references: int, views: int) -> int:
@@ -72,6 +79,8 @@ def bound(limit: float) -> None:
 def attack(folder: Path, name: str, limit: float) -> dict[str, float]:
     """One attack's own peak in bytes, and its seconds."""
     store = LogitStore.existing(folder)
+    if name == TOGETHER:
+        return audited(store, limit)
     keys, alone = store.keys(), name in MEMBERSHIP
     signals = store.signals(keys) if alone else store.signals(keys[:1], references=keys[1:])
     if alone:  # what a population attack calls unseen is what no model of an audit was trained on, its references aside
@@ -87,6 +96,19 @@ def attack(folder: Path, name: str, limit: float) -> dict[str, float]:
     assert np.isfinite(scores).all(), name
     assert high > low or name == "two-sided", name
     return {"peak": memory("VmHWM") - before, "seconds": seconds}
+
+
+def audited(store: LogitStore, limit: float) -> dict[str, float]:
+    """All likelihood attacks and their games, 1,000 examples forgotten, as an audit plays them."""
+    keys, members = store.keys(), np.arange(EXAMPLES) < EXAMPLES // 2
+    signals = store.signals(keys[:1], references=keys[1:])
+    forget = members & (np.arange(EXAMPLES) < 1000)
+    pool = pools(signals, retain=members & ~forget, forget=forget, test=~members)
+    bound(limit)
+    before, start = memory("VmRSS"), time.perf_counter()
+    found = likelihood_games(signals, 0, (), pool)
+    assert len({item.name.split(" AUC")[0] for item in found if isinstance(item, Finding)}) >= 5
+    return {"peak": memory("VmHWM") - before, "seconds": time.perf_counter() - start}
 
 
 def refused(folder: Path, limit: float) -> bool:
@@ -106,11 +128,12 @@ def main() -> None:
     parser.add_argument("--references", type=int, default=128)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--limit", type=float, default=1.5, help="GiB that an attack may allocate")
+    parser.add_argument("--only", nargs="*", help="these attacks alone")
     parser.add_argument("--one", nargs=2, metavar=("FOLDER", "ATTACK"), help="for the processes that this one starts")
     args = parser.parse_args()
     if args.one:
         folder = Path(args.one[0])
-        known = args.one[1] in MEMBERSHIP | LIKELIHOOD
+        known = args.one[1] in {*MEMBERSHIP, *LIKELIHOOD, TOGETHER}
         print(json.dumps(attack(folder, args.one[1], args.limit) if known else refused(folder, args.limit)))
         return
     with tempfile.TemporaryDirectory(prefix="unteach-memory-") as name:
@@ -126,7 +149,7 @@ def main() -> None:
         print(f"store: {args.references + 1} × {args.views} × {EXAMPLES:,} × {CLASSES}, {size / 2**20:,.0f} MiB")
         print(f"limit: {args.limit * 1024:,.0f} MiB; all logits at once: {'refused' if one('all') else 'fit'}")
         rows = []
-        for what in MEMBERSHIP | LIKELIHOOD:
+        for what in args.only or (*MEMBERSHIP, *LIKELIHOOD, TOGETHER):
             found = one(what)
             share = f"{found['peak'] / size:.0%}"
             rows.append([what, f"{found['peak'] / 2**20:,.0f}", share, f"{found['seconds']:.1f}"])

@@ -11,9 +11,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 LEVELS = [
     {"mapped"},
     {"types", "bill", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode", "temporary"},
-    {"spectral", "processes", "formats"},
+    {"spectral", "processes", "formats", "devices", "compiled"},
     {"models", "attacks", "store", "engine", "schedule", "sensitivity", "tracking"},
-    {"user_code", "provenance"},
+    {"user_code", "provenance", "logit_stack"},
     {"data"},
     {"checkpoint", "ledger", "feed", "resume", "guard", "logit_store", "loaders"},
     {"train", "evidence"},

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from unteach.audit import MEMBERSHIP, Roles, audit
-from unteach.logit_store import LogitStore, Stack, select
+from unteach.logit_stack import Stack
+from unteach.logit_store import LogitStore, select
 from unteach.store import save_tensors
 from unteach.types import Refusal, Signals
 

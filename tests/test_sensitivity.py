@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from unteach.sensitivity import Sensitivity, probing, whole_fp32
+from unteach.precision import whole_fp32
+from unteach.sensitivity import Sensitivity, probing
 from unteach.store import fingerprint
 from unteach.types import Refusal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple
 from itertools import pairwise
@@ -15,10 +15,12 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from unteach.bill import Meter, Stage
+from unteach.compiled import compiled, refuse_without_compiler, uncompiled
+from unteach.devices import device_of
 from unteach.eval_mode import evaluating
 from unteach.events import Events
-from unteach.precision import autocast, has_fast_bf16
-from unteach.processes import fully_sharded, normalising_together, summed, world_told
+from unteach.precision import autocast, has_fast_bf16, whole_fp32
+from unteach.processes import fully_sharded, gathered, normalising_together, summed, world_told
 from unteach.types import Refusal
 
 __all__ = ["Engine", "Meter", "Stage", "Watch", "pixels", "unwrapped"]
@@ -45,8 +47,8 @@ class Engine:
     ``devices`` > 1 and torchrun form a group of processes through Fabric; with one device Fabric is not imported.
     ``strategy``: "auto" and "ddp" keep the network whole on every process; "fsdp2" divides its weights, their gradients and
     the optimiser's state among the processes while it trains. ``precision``: "auto" (bf16 autocast where the chip multiplies
-    it natively), "bf16" or "fp32". ``scratch``: a folder where trainings keep their state, to go on after an interruption.
-    ``watch``: who looks at every training, see ``guard``.
+    it natively), "bf16" or "fp32". ``compiles``: whether networks are compiled for training, see ``compiled``. ``scratch``: a
+    folder where trainings keep their state, to go on after an interruption. ``watch``: looks at every training, see ``guard``.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Engine:
         nodes: int = 1,
         precision: str = "auto",
         strategy: str = "auto",
+        compiles: bool = False,
         events: Events | None = None,
         scratch: Path | None = None,
     ) -> None:
@@ -73,7 +76,12 @@ class Engine:
         self._settled = Meter()
         self.stages: list[Stage] = []
         self._fabric: Any = None
-        self.device = _device(accelerator, devices)
+        self.device = device_of(accelerator, devices)
+        if compiles and devices * nodes > 1:
+            raise Refusal(f"expected one process for --compile, got {devices * nodes}; leave out one of the two")
+        if compiles:
+            refuse_without_compiler(self.device)
+        self.compiles = compiles
         self.divides_weights = strategy == "fsdp2" and devices * nodes > 1
         if devices * nodes > 1:
             self._fabric = _launch(self.device.type, devices, nodes, strategy)
@@ -99,11 +107,12 @@ class Engine:
         return placed
 
     def setup(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, sizes: Collection[int] = ()
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        """Wrap for several processes; with one, both come back as they are."""
+        """Wrap for several processes, or compile for batches of these sizes where wished; else both come back as they are."""
         if self._fabric is None:
-            return model, optimizer
+            mode = "reduce-overhead" if self.device.type == "cuda" else None
+            return compiled(model, sizes, mode) if self.compiles and sizes else model, optimizer
         wrapped, stepper = self._fabric.setup(model, optimizer)
         return wrapped, stepper
 
@@ -165,14 +174,7 @@ class Engine:
         cut = self._cuts(total, block)
         sizes = [end - start for start, end in pairwise(cut)]
         shape = rows.shape[1:] if min(sizes) else self._from_first(tuple(rows.shape[1:]), sizes.index(max(sizes)))
-        # gloo can't send bool.
-        sent = rows.to(self.device, torch.uint8 if rows.dtype == torch.bool else rows.dtype)
-        padded = sent.new_zeros((max(sizes), *shape))
-        if len(sent):
-            padded[: len(sent)] = sent
-        every = [torch.empty_like(padded) for _ in range(self.world)]
-        torch.distributed.all_gather(every, padded)
-        return torch.cat([part[:size] for part, size in zip(every, sizes)]).to(rows.device, rows.dtype)
+        return gathered(rows, sizes, shape, self.device)
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, on every process; gradients flow through."""
@@ -235,7 +237,8 @@ class Engine:
         """
         mine = self.share(len(inputs), batch)
         out = torch.zeros(0, 0)
-        with evaluating(model), torch.no_grad(), autocast(self.device, self.bf16 and not exact):
+        whole = whole_fp32(self.device) if exact else nullcontext()
+        with evaluating(model), torch.no_grad(), autocast(self.device, self.bf16 and not exact), whole:
             for start in range(mine.start, mine.stop, batch):
                 end = min(start + batch, mine.stop)
                 found = model(pixels(inputs[start:end].to(self.device))).float()
@@ -271,22 +274,10 @@ def pixels(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def unwrapped(network: torch.nn.Module) -> torch.nn.Module:
-    """The network itself, without what several processes wrap around it."""
+    """The network itself, without what several processes or a compiler wrap around it."""
     fabric = getattr(network, "_forward_module", None)
     inner = getattr(fabric, "module", None) if fabric is not None else None
-    return inner if isinstance(inner, torch.nn.Module) else network
-
-
-def _device(accelerator: str, devices: int) -> torch.device:
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise Refusal("expected a CUDA device for --device cuda, got none that torch can see; use --device cpu")
-    if accelerator not in ("cuda", "gpu", "cpu"):
-        raise Refusal(f"expected --device auto, cpu or cuda, got {accelerator!r}; choose one of these")
-    if accelerator != "cpu" and devices > torch.cuda.device_count():
-        raise Refusal(f"expected {devices} GPUs for --devices, got {torch.cuda.device_count()}; give a smaller number")
-    return torch.device("cpu" if accelerator == "cpu" else "cuda")
+    return inner if isinstance(inner, torch.nn.Module) else uncompiled(network)
 
 
 def _launch(accelerator: str, devices: int, nodes: int, strategy: str) -> Any:

@@ -1,6 +1,9 @@
-"""Where bf16 is faster than fp32, and the autocast that uses it."""
+"""Where bf16 is faster than fp32, the autocast that uses it, and fp32 that is fp32 on a GPU too."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,3 +21,17 @@ def has_fast_bf16(device: torch.device) -> bool:
 def autocast(device: torch.device, bf16: bool) -> torch.autocast:
     """bf16 autocast when asked for; sums, batch-norm statistics and losses stay in fp32 either way."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+@contextmanager
+def whole_fp32(device: torch.device) -> Iterator[None]:
+    """Inside, fp32 arithmetic on a GPU is fp32: TF32, which convolutions have by default, keeps three digits."""
+    if device.type != "cuda":
+        yield
+        return
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products

@@ -44,6 +44,18 @@ def _added(values: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def gathered(rows: torch.Tensor, sizes: Sequence[int], shape: Sequence[int], device: torch.device) -> torch.Tensor:
+    """The rows of all processes end to end, on each of them; ``sizes``: how many each has, ``shape``: of one row."""
+    # gloo can't send bool.
+    sent = rows.to(device, torch.uint8 if rows.dtype == torch.bool else rows.dtype)
+    padded = sent.new_zeros((max(sizes), *shape))
+    if len(sent):
+        padded[: len(sent)] = sent
+    every = [torch.empty_like(padded) for _ in sizes]
+    torch.distributed.all_gather(every, padded)
+    return torch.cat([part[:size] for part, size in zip(every, sizes)]).to(rows.device, rows.dtype)
+
+
 @contextmanager
 def normalising_together(networks: Sequence[torch.nn.Module]) -> Iterator[None]:
     """Inside, batch norm in these networks standardises by the examples of all processes, as one process with all would.

@@ -95,17 +95,3 @@ def probing(network: torch.nn.Module, rows: int, *, trace: bool = True) -> Itera
         if not trace:
             for module, name, buffer in buffers:
                 setattr(module, name, buffer)
-
-
-@contextmanager
-def whole_fp32(device: torch.device) -> Iterator[None]:
-    """Inside, fp32 arithmetic on a GPU is fp32: TF32 keeps three digits, and differences at σ = 0.001 need six."""
-    if device.type != "cuda":
-        yield
-        return
-    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from unteach.engine import Engine
 
 
+SCANNED = 65_536  # ids that are Python text at one time
+
+
 class Refusal(Exception):  # noqa: N818 - it is not a fault of the program
     """Bad input, told in one sentence: *expected … got …; do …*. The command line prints it and exits with 2."""
 
@@ -165,8 +168,13 @@ class Examples:
 
     def positions(self, ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """Where these ids stand; an unknown id is refused by name."""
-        where = {name: i for i, name in enumerate(self.ids.tolist())}
-        missing = [name for name in ids if name not in where]
+        # The few that are asked for in a table, not the many that are there: of a million it would take 200 MiB.
+        where = dict.fromkeys(ids, -1)
+        for start in range(0, len(self.ids), SCANNED):
+            for at, name in enumerate(self.ids[start : start + SCANNED].tolist(), start):
+                if name in where:
+                    where[name] = at
+        missing = [name for name in ids if where[name] < 0]
         if missing:
             shown = ", ".join(repr(str(name)) for name in missing[:3]) + (" …" if len(missing) > 3 else "")
             raise Refusal(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from unteach.audit import shadows
 from unteach.audit.finding import Finding, Skipped
 from unteach.audit.games import Pools, pools
 from unteach.audit.likelihood import LIKELIHOOD, likelihood_games
 from unteach.audit.lira_exposure import lira_exposure, p_values
-from unteach.audit.rmia import tuned
+from unteach.audit.rmia import SHARES, tuned
 from unteach.audit.statistics import auc, clopper_pearson, rejected
 from unteach.types import Refusal, Signals
 
@@ -142,3 +144,32 @@ def test_with_many_models_each_example_keeps_its_own_spread():
     np.testing.assert_allclose(score, own, rtol=0.05, atol=0.02)
     with pytest.raises(Refusal, match="3 or more retrained models, got 2"):
         p_values(phi[0], phi[1:3])
+
+
+def test_one_signals_readings_are_held_at_a_time(signals, monkeypatch):
+    """With 128 references they are what takes memory; each signal is read once, also where a share is tuned."""
+    read, held = shadows.read, []
+
+    def watched(signals, signal):
+        assert not [one for one in held if one() is not None], "older readings are still there"
+        found = read(signals, signal)
+        held.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(shadows, "read", watched)
+    likelihood_games(signals, JUDGED, RETRAINED, pool_of(signals))
+    assert len(held) == len({test.signal for test in LIKELIHOOD.values()}) == 3
+
+
+def test_readings_that_are_known_tune_the_same_share(signals):
+    offline = LIKELIHOOD["RMIA offline"]
+    known = shadows.read(signals, offline.signal)
+    assert tuned(offline, signals, known) == tuned(offline, signals)
+    at, members = signals.references[0], signals.members[signals.references[0]]
+    inner = replace(signals, references=signals.references[1:])
+
+    def reach(share):
+        scores = replace(offline, share=share)(inner, at)
+        return auc(scores[members], scores[~members])
+
+    assert tuned(offline, signals).share == max(SHARES, key=reach)

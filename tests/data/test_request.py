@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from made import blobs
@@ -240,3 +240,17 @@ def test_written_ids_are_what_a_json_of_them_would_give(tmp_path: Path) -> None:
     write_ids(tmp_path / "a.txt", ids)
     (tmp_path / "a.json").write_text(json.dumps(ids))
     assert forget_ids(str(tmp_path / "a.txt"), data(), 0) == forget_ids(str(tmp_path / "a.json"), data(), 0) == ids
+
+
+@given(asked=st.lists(st.integers(0, 49), max_size=12), scanned=st.integers(1, 60))
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_positions_are_those_of_the_ids_in_the_order_asked(
+    asked: list[int], scanned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unteach.types.SCANNED", scanned)
+    many = replace(blobs(50), ids=np.array([f"id{(7 * i) % 50}" for i in range(50)]))
+    found = many.positions([f"id{number}" for number in asked])
+    assert many.ids[found].tolist() == [f"id{number}" for number in asked]
+    assert found.dtype == np.int64
+    with pytest.raises(Refusal, match=r"got 2 unknown: 'x', 'y'; ids here look like 'id0'"):
+        many.positions(["id3", "x", "y"])

@@ -43,27 +43,28 @@ def likelihood_games(
     rows = [judged, *retrained]
     if used := [signals.models[at] for at in rows if at in signals.references]:
         raise Refusal(f"expected judged and retrained models that are no references, got {used}; train others")
-    read: dict[Signal, tuple[list[np.ndarray], Shadows]] = {}
+    held: Signal | None = None
+    known: Shadows | None = None
     found: list[Finding | Skipped] = []
     for name, given in tests.items():
         if reason := shadows.lack(signals, given.least):
             found.append(Skipped(name=name, family="membership", reason=reason))
             continue
-        test, doubts = _tuned(given, signals)
-        if test.signal not in read:
-            known = shadows.read(signals, test.signal)
-            read[test.signal] = [test.signal(signals, at) for at in rows], known
-        mine, known = read[test.signal]
+        if known is None or given.signal != held:
+            known = None  # one signal's readings at a time: with many references they are what takes memory
+            known, held = shadows.read(signals, given.signal), given.signal
+            mine = [given.signal(signals, at) for at in rows]
+        test, doubts = _tuned(given, signals, known)
         scores = np.stack([test.score(each, known) for each in mine])
         found += _findings(name, scores, pool, doubts, seed)
     return found
 
 
-def _tuned(test: LikelihoodTest, signals: Signals) -> tuple[LikelihoodTest, tuple[str, ...]]:
+def _tuned(test: LikelihoodTest, signals: Signals, known: Shadows) -> tuple[LikelihoodTest, tuple[str, ...]]:
     """Offline RMIA with its share tuned, where one reference can be spared; other tests as they are."""
     if not isinstance(test, rmia.OfflineRmia) or shadows.lack(signals, (0, 2)):
         return test, ()
-    test = rmia.tuned(test, signals)
+    test = rmia.tuned(test, signals, known)
     return test, (f"a = {test.share}, tuned by attacking one reference with the others.",)
 
 

@@ -125,20 +125,22 @@ def offline_mean(out: np.ndarray, share: float) -> np.ndarray:
     return ((1 + share) * out + (1 - share)) / 2
 
 
-def tuned(test: OfflineRmia, signals: Signals) -> OfflineRmia:
+def tuned(test: OfflineRmia, signals: Signals, known: Shadows | None = None) -> OfflineRmia:
     """The test with the share a, of 0, 0.1 … 1, that best finds the members of the first reference by the other ones.
 
-    Best is the AUC over all examples, ties go to the smaller a. No audited model is read. *Source:* ml_privacy_meter's tuning
-    on a paired model. *Departs:* all other references attack, where the authors use one OUT model per example.
+    Best is the AUC over all examples, ties go to the smaller a. No audited model is read, nor the references where their
+    readings are ``known``. *Source:* ml_privacy_meter's tuning on a paired model. *Departs:* all other references attack, where
+    the authors use one OUT model per example.
     """
     inner = replace(signals, references=signals.references[1:])
     if reason := shadows.lack(inner, test.least):
         raise Refusal(f"{reason} (one reference is attacked by the others)")
-    at = signals.references[0]
-    mine, known, members = test.signal(signals, at), shadows.read(inner, test.signal), signals.members[at]
+    known, members = known or shadows.read(signals, test.signal), signals.members[signals.references[0]]
+    mine = known.readings[0]
+    others = Shadows(readings=known.readings[1:], members=known.members[1:], unseen=known.unseen & ~members)
 
     def reach(share: float) -> float:
-        scores = replace(test, share=share).score(mine, known)
+        scores = replace(test, share=share).score(mine, others)
         return statistics.auc(scores[members], scores[~members])
 
     return replace(test, share=max(SHARES, key=reach))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 
 from unteach.data.augment import Augment
 from unteach.mapped import Mapped, blocks
-from unteach.types import Examples, Refusal
+from unteach.types import SCANNED, Examples, Refusal
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +112,14 @@ def checked(
     y, classes = _labels(name, labels, len(x), classes)
     names = np.array([f"{prefix}{i}" for i in range(len(x))]) if ids is None else _names(name, "ids", ids, len(x))
     if ids is not None:
-        unique, counts = np.unique(names, return_counts=True)
-        if len(unique) != len(names):
-            twice = str(unique[counts > 1][0])
-            raise Refusal(f"expected every id once in {name}, got {twice!r} more than once; make the ids unique")
-        if bad := [text for text in names.tolist() if not writable(text)]:
+        ordered = np.sort(names)  # one copy, where numpy.unique makes several
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            raise Refusal(
+                f"expected every id once in {name}, got {str(twice[0])!r} more than once; make the ids unique"
+            )
+        del ordered
+        if bad := [text for text in texts(names) if not writable(text)]:
             raise Refusal(
                 f"expected ids that fit on a line in {name}, got {bad[0]!r}; no line breaks, outer spaces, # in front"
             )
@@ -125,6 +128,11 @@ def checked(
         for what, given in (("groups", groups), ("kinds", kinds))
     )
     return Examples(x, y, names, units, classes, sorts)
+
+
+def texts(names: np.ndarray) -> Iterator[str]:
+    """The names as Python text, some at a time: all of a million at once take a hundred MiB."""
+    return (text for start in range(0, len(names), SCANNED) for text in names[start : start + SCANNED].tolist())
 
 
 def writable(name: str) -> bool:
@@ -173,7 +181,7 @@ def _names(name: str, what: str, given: np.ndarray, n: int) -> np.ndarray:
             f"expected one entry of {what} per input in {name} ({n}), got shape {given.shape}; check the files"
         )
     try:
-        return given.astype(str)
+        return given.astype(str, copy=False)
     except ValueError as error:  # NumPy's bytes are ASCII
         raise Refusal(f"expected {what} as text in {name}, got: {error}; write them as text") from error
 

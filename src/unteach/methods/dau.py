@@ -13,7 +13,8 @@ import torch
 
 from unteach.data.augment import Augment
 from unteach.engine import Engine, unwrapped
-from unteach.sensitivity import Sensitivity, whole_fp32
+from unteach.precision import whole_fp32
+from unteach.sensitivity import Sensitivity
 from unteach.train import Batch, Sgd, Source, draw_seed, fit
 from unteach.types import Card, Examples, MultiLabel, Range, Refusal, Split, Task
 

@@ -24,11 +24,11 @@ from unteach.references.unlearning import UnlearningJob
 from unteach.types import Refusal
 
 
-def do(manifest: Path, number: int, *, device: str = "auto", threads: int = 1) -> None:
+def do(manifest: Path, number: int, *, device: str = "auto", threads: int = 1, compiles: bool = False) -> None:
     """Do one job if it is not done: train or unlearn, score the pool, keep both in the cache, write the record last.
 
-    A job that was stopped goes on after its last whole epoch. The data are loaded once a process. ``device``: as in
-    ``Engine``. ``threads``: of the processor; another number may change the last bits.
+    A job that was stopped goes on after its last whole epoch. The data are loaded once a process. ``device`` and
+    ``compiles``: as in ``Engine``. ``threads``: of the processor; another number may change the last bits.
     Raises: Refusal when the data are others than the manifest's, or the job can't be done.
     """
     bench = _bench(Path(manifest).absolute())
@@ -36,7 +36,7 @@ def do(manifest: Path, number: int, *, device: str = "auto", threads: int = 1) -
         return
     try:
         with _threads(threads):
-            bench.make(number, device)
+            bench.make(number, device, compiles)
     except Refusal:
         # Another process may have done the same job meanwhile, and cleared the scratch that this one was writing to.
         if not bench.manifest.done(number):
@@ -70,14 +70,14 @@ class Bench:
             classes=self.data.train.classes,
         )
 
-    def make(self, number: int, device: str) -> None:
+    def make(self, number: int, device: str, compiles: bool = False) -> None:
         """Make what is missing of a job's products."""
         plan, cache = self.manifest, self.manifest.cache
         job, key = plan.jobs[number], plan.keys[number]
-        engine = Engine(accelerator=device, precision=plan.precision, scratch=cache.scratch(key))
+        engine = Engine(accelerator=device, precision=plan.precision, compiles=compiles, scratch=cache.scratch(key))
         path = cache.weights(key)
         if isinstance(job, UnlearningJob):
-            made = job(self.data, path, engine, original=self._parent(number, device))
+            made = job(self.data, path, engine, original=self._parent(number, device, compiles))
         else:
             made = job(self.data, path, engine)
         record = self._record(number, made, engine)
@@ -89,13 +89,13 @@ class Bench:
         if not record.weights:
             path.unlink(missing_ok=True)
 
-    def _parent(self, number: int, device: str) -> Path:
+    def _parent(self, number: int, device: str, compiles: bool) -> Path:
         """The parent's checkpoint, made again where it is missing or damaged."""
         parent, cache = self.manifest.parents[number], self.manifest.cache
         key = self.manifest.keys[parent]
         if not cache.has_weights(key, closely=True):  # a flipped bit would live on in every model made from it
             cache.drop_weights(key)
-            self.make(parent, device)
+            self.make(parent, device, compiles)
         return cache.weights(key)
 
     def _record(self, number: int, made: Checkpoint, engine: Engine) -> Record:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unteach.data import WITH_PATH, DataSet, load
+from unteach.data.augment import LATER
 from unteach.data.own import pinned
 from unteach.engine import Engine
 from unteach.events import Events
@@ -67,6 +68,9 @@ class Machine:
     """CPU threads of one process; 0 for torch's own choice. Small networks on a shared machine run best with 1."""
     precision: str = "auto"
     """auto (bf16 autocast where the chip multiplies it natively), bf16 or fp32."""
+    compile: bool = field(default=False, metadata=LATER)
+    """Whether the network is compiled for training, on a GPU with each step as one CUDA graph: half a minute or more at the
+    start, for long trainings on a GPU. On a CPU it was never faster. It takes a C++ compiler, and changes the last digits."""
 
     @contextmanager
     def engine(self, folder: Path | None, progress: bool) -> Iterator[Engine]:
@@ -86,6 +90,7 @@ class Machine:
                 devices=self.devices,
                 precision=self.precision,
                 strategy=self.strategy,
+                compiles=self.compile,
                 events=events,
                 scratch=folder,
             )

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from unteach.data.augment import LATER
 from unteach.references import work
 from unteach.references.executors.outcome import attempt, refusal
 from unteach.runtime import settle_allocator
@@ -27,8 +29,12 @@ class Local:
     """Do the jobs on this machine, several at a time.
 
     Each worker is a process that loads the data once and does job after job; which worker does a job doesn't change its bytes.
-    One worker, or a single job, works in this process. On GPUs each worker has a place on one card. A worker that dies (out
-    of memory, killed) is replaced once and its job done again.
+    One worker, or a single job, works in this process. A worker that dies (out of memory, killed) is replaced once and its job
+    done again.
+
+    On GPUs workers are dealt to the visible cards in turn, each with a CUDA context (some 0.5 GiB) and the data of its own on
+    its card. One that finds no room there leaves, and its job waits for the others. Without NVIDIA's multi-process service
+    (nvidia-cuda-mps-control -d) workers on one card take turns rather than work at the same moment.
     """
 
     workers: int = 0
@@ -39,6 +45,9 @@ class Local:
     """Models at a time on one GPU, 1 or more; small networks leave room for several."""
     device: str = "auto"
     """auto (GPUs if there are any), cpu or cuda."""
+    compile: bool = field(default=False, metadata=LATER)
+    """Whether networks are compiled for training, on a GPU with each step as one CUDA graph: once a worker for all networks
+    of one architecture. It changes the last digits."""
 
     def __post_init__(self) -> None:
         for name, low in (("workers", 0), ("threads", 1), ("slots", 1)):
@@ -60,6 +69,8 @@ class Local:
 
     def __call__(self, manifest: Path, numbers: Sequence[int], tell: Callable[[int], None]) -> None:
         """Do these jobs; see ``Executor``."""
+        if self.device == "cuda" and not self._cards:
+            raise Refusal("expected GPUs for executor device cuda, got none that torch can see; give cpu")
         places = min(self.places, len(numbers))
         if places <= 1:
             failed = self._here(manifest, numbers, tell)
@@ -71,7 +82,7 @@ class Local:
     def _here(self, manifest: Path, numbers: Sequence[int], tell: Callable[[int], None]) -> dict[int, str]:
         failed = {}
         for number in numbers:
-            reason = attempt(work.do, manifest, number, self.device, self.threads)
+            reason = attempt(partial(work.do, compiles=self.compile), manifest, number, self.device, self.threads)
             if reason is None:
                 tell(number)
             else:
@@ -120,7 +131,7 @@ class _Pool:
     def _hire(self, place: int) -> None:
         ours, theirs = get_context("spawn").Pipe()
         card = place % self.settings._cards if self.settings._cards else None
-        arguments = (theirs, self.manifest, self.settings.device, card, self.settings.threads)
+        arguments = (theirs, self.manifest, self.settings, card)
         process = get_context("spawn").Process(target=serve, args=arguments, name=f"worker {place}", daemon=True)
         process.start()
         theirs.close()  # so that its death ends the pipe
@@ -135,15 +146,29 @@ class _Pool:
 
     def _hear(self, worker: _Worker) -> None:
         try:
-            number, reason = worker.pipe.recv()
+            number, reason, full = worker.pipe.recv()
         except (EOFError, OSError):
             self._bury(worker)
+            return
+        if full and len(self.workers) > 1:
+            self._release(worker, reason)
             return
         if reason is None:
             self.tell(number)
         else:
             self.failed[number] = reason
         self._give(worker)
+
+    def _release(self, worker: _Worker, reason: str) -> None:
+        """Let a worker go for which its card has no room; what it leaves free may be what the others lack."""
+        print(f"unteach: {worker.process.name} leaves at job {worker.job}: {reason}", file=sys.stderr, flush=True)
+        assert worker.job is not None
+        self.waiting.appendleft(worker.job)
+        del self.workers[worker.pipe]
+        worker.pipe.close()
+        worker.process.join()
+        for idle in [one for one in self.workers.values() if one.job is None]:
+            self._give(idle)
 
     def _bury(self, worker: _Worker) -> None:
         del self.workers[worker.pipe]
@@ -160,20 +185,30 @@ class _Pool:
             self.failed[job] = f"the worker {how}; try fewer workers"
 
 
-def serve(pipe: Connection, manifest: Path, device: str, card: int | None, threads: int) -> None:
+def serve(pipe: Connection, manifest: Path, settings: Local, card: int | None) -> None:
     """A worker's life: jobs from the pipe, answers into it, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
     if card is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[card] if visible else str(card)
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible(card, os.environ.get("CUDA_VISIBLE_DEVICES"))
     settle_allocator()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
+    do = partial(work.do, compiles=settings.compile)
     try:
         while True:
             number = pipe.recv()
-            pipe.send((number, attempt(work.do, manifest, number, device, threads)))
+            try:
+                reason = attempt(do, manifest, number, settings.device, settings.threads, through=(torch.OutOfMemoryError,))
+                pipe.send((number, reason, False))
+            except torch.OutOfMemoryError as error:
+                told = str(error).partition(". ")[0]
+                pipe.send((number, f"no room on its card ({told}); give fewer executor slots or workers", True))
     except (EOFError, OSError):  # the parent closed the pipe, or died
         return
+
+
+def visible(card: int, told: str | None) -> str:
+    """What CUDA_VISIBLE_DEVICES must say for a process to see this card alone, of those that it says now."""
+    return told.split(",")[card].strip() if told else str(card)
 
 
 def _death(code: int | None) -> str:
