@@ -16,7 +16,7 @@ from unteach.data.augment import Augment
 from unteach.distill import answers, check_temperature, divergence
 from unteach.engine import Engine, pixels
 from unteach.models import Blueprint, build
-from unteach.train import Batch, Source
+from unteach.train import Batch, Sgd, Source
 from unteach.types import MultiClass, MultiLabel, Refusal
 
 seeds = st.integers(0, 2**31 - 1)
@@ -123,4 +123,16 @@ def test_features_do_not_vary() -> None:
     taught = answers([torch.nn.Linear(64, 3)], [Source(flat, Augment(flip=True))], engine)
     assert engine.meter.forwards == 9
     taught(mixed([Source(flat)], [0, 0], [3, 8]))
+    assert engine.meter.forwards == 9
+
+
+def test_a_source_that_is_hardly_shown_is_answered_as_it_is_shown() -> None:
+    teachers, sources = networks(), [Source(blobs(20)), Source(blobs(7, seed=1))]
+    engine = Engine(precision="fp32")
+    taught = answers(teachers, sources, engine, Sgd(epochs=2, sample=8))  # shows 16 of 20, and all 7 twice
+    assert engine.meter.forwards == 7
+    batch = mixed(sources, [1, 0, 0], [6, 19, 0])
+    torch.testing.assert_close(
+        taught(batch), answers(teachers, sources, Engine(precision="fp32"))(batch), rtol=1e-4, atol=1e-5
+    )
     assert engine.meter.forwards == 9

@@ -155,3 +155,71 @@ def test_settings_out_of_range_are_refused() -> None:
         Guard(keep=1.5)
     with pytest.raises(Refusal, match=r"guard\.sample of 1 or more"):
         Guard(sample=0)
+
+
+def beside(trained: tuple[torch.nn.Module, Split]) -> Split:
+    _, split = trained
+    return Split(forget=split.forget, retain=split.retain, validation=blobs(90, noise=0.3, seed=5))
+
+
+def test_a_training_ends_where_the_forgotten_look_unseen(trained: tuple[torch.nn.Module, Split]) -> None:
+    from unteach.audit.statistics import auc
+
+    model, split = trained[0], beside(trained)
+    assert split.validation is not None
+    whole, engine = exact(), exact()
+    told: list[float] = []
+
+    class Look:
+        stopped = False
+
+        def __call__(self, network: torch.nn.Module, label: str, epoch: int) -> bool:
+            sure = [
+                part.task.confidence(exact().logits(network, part.inputs), part.labels).numpy()
+                for part in (split.forget, beside(trained).validation)
+                if part is not None
+            ]
+            told.append(auc(sure[0], sure[1]))
+            return False
+
+        def state_dict(self) -> dict[str, object]:
+            return {}
+
+        def load_state_dict(self, state: object) -> None: ...
+
+    slow = Sgd(lr=0.003, epochs=8, batch=16, schedule="constant", weight_decay=0.0)
+    whole.watch = Look()
+    climb(model, split.forget, slow, whole)
+    target = sorted(told)[len(told) // 2]
+    expected = next(number for number, value in enumerate(told, 1) if value <= target)
+    assert 1 <= expected < slow.epochs
+    engine.watch = watch = Guard(keep=0.0, near=target - 0.5).watch(model, split, repairs=False, engine=engine)
+    assert watch is not None
+    new = climb(model, split.forget, slow, engine)
+    assert watch.stopped
+    assert f"after epoch {expected}," in watch.enough
+    assert f"{told[expected - 1]:.3f}" in watch.enough
+    shorter = climb(model, split.forget, Sgd(**{**vars(slow), "epochs": expected}), exact())
+    assert fingerprint(new) == fingerprint(shorter)
+    assert engine.meter.forwards == 0, "looking is not billed"
+
+
+def test_what_enough_can_not_be_told_by_is_refused(trained: tuple[torch.nn.Module, Split]) -> None:
+    model, split = trained
+    near = Guard(near=0.02)
+    with pytest.raises(Refusal, match=r"expected validation examples for guard\.near, got none"):
+        near.watch(model, split, repairs=True, engine=exact())
+    every = blobs(90)
+    other = [row for row, one in enumerate(every.labels.tolist()) if one]
+    with pytest.raises(Refusal, match="got none of some"):
+        near.watch(model, Split(forget=every, retain=every, validation=every.take(other)), repairs=True, engine=exact())
+    whole = [row for row, one in enumerate(every.labels.tolist()) if not one]
+    with pytest.raises(Refusal, match="got whole classes"):
+        near.watch(
+            model,
+            Split(forget=every.take(whole), retain=every.take(other), validation=every),
+            repairs=True,
+            engine=exact(),
+        )
+    with pytest.raises(Refusal, match=r"guard\.near of 0 to 0\.5"):
+        Guard(near=0.7)

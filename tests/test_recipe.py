@@ -292,3 +292,8 @@ def test_a_pruning_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
 def test_a_network_without_convolutions_is_not_pruned() -> None:
     with pytest.raises(Refusal, match="convolutions to prune"):
         smallest(torch.nn.Linear(3, 2), 0.5)
+
+
+def test_a_training_from_scratch_shows_all() -> None:
+    with pytest.raises(Refusal, match=r"recipe\.optim\.sample 100"):
+        Recipe(optim=Sgd(sample=100))

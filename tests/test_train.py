@@ -82,6 +82,34 @@ def test_every_example_of_every_source_is_seen_once_an_epoch() -> None:
     assert sorted(seen) == [(0, i) for i in range(50)] + [(1, i) for i in range(31)]
 
 
+def test_an_epoch_may_show_a_sample_of_each_set_drawn_anew() -> None:
+    first, second, seen = blobs(90, seed=1), blobs(20, seed=2), []
+
+    def loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        seen.append(list(zip(batch.part.tolist(), batch.row.tolist())))
+        return blobs(3).task.loss(model(batch.inputs), batch.labels)
+
+    engine, optim = exact(), Sgd(lr=0.01, epochs=3, batch=16, sample=30)
+    fit(linear(), [Source(first), Source(second)], optim, seed=0, engine=engine, loss=loss)
+    assert optim.steps(90, 20) == 4
+    assert len(seen) == 3 * 4
+    epochs = [sorted(row for step in seen[4 * n : 4 * n + 4] for row in step) for n in range(3)]
+    for rows in epochs:
+        assert len(set(rows)) == len(rows) == 50
+        assert [row for part, row in rows if part == 1] == list(range(20))  # a smaller set is shown whole
+    assert len({tuple(rows) for rows in epochs}) == 3
+    assert engine.meter.trained == optim.shown(90) + optim.shown(20) == 150
+
+
+def test_a_sample_of_all_is_all() -> None:
+    made = []
+    for sample in (0, 60, 1000):
+        model = linear()
+        fit(model, [Source(blobs(60))], Sgd(lr=0.1, epochs=2, batch=16, sample=sample), seed=0, engine=exact())
+        made.append(fingerprint(model))
+    assert made[0] == made[1] == made[2]
+
+
 def test_alongside_adds_as_many_examples_to_each_step_and_goes_round() -> None:
     rows: list[int] = []
 

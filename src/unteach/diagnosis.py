@@ -54,6 +54,8 @@ def diagnose(
         kind, seen, advised = "idle", idle, turn(method, more=True)
     else:
         kind, seen, advised = "fine", _plainly(before, after), ""
+    if watch is not None and watch.enough:
+        seen = f"{watch.enough}; {seen}"
     return new, Diagnosis(kind=kind, sentence=f"{seen}{'; ' if advised else ''}{advised}.", before=before, after=after)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from unteach.data.augment import Augment
 from unteach.engine import Engine
-from unteach.train import Batch, Source
+from unteach.train import Batch, Sgd, Source
 from unteach.types import MultiLabel, Refusal, Task
 
 Answers = Callable[[Batch], "torch.Tensor"]
@@ -34,16 +34,19 @@ def divergence(task: Task, student: torch.Tensor, teacher: torch.Tensor, tempera
     return temperature**2 * terms.sum(1)
 
 
-def answers(teachers: Sequence[torch.nn.Module], sources: Sequence[Source], engine: Engine) -> Answers:
+def answers(
+    teachers: Sequence[torch.nn.Module], sources: Sequence[Source], engine: Engine, optim: Sgd | None = None
+) -> Answers:
     """A call that gives, for a batch of these sources, the logits of each example's own teacher: ``n × K``, no gradients.
 
     ``teachers``: one for each source, on the engine's device; they answer in eval mode, in which they are left. Inputs that
-    never vary are answered once, here, and looked up; inputs that vary are answered as they are shown. Either is billed.
+    never vary are answered once, here, and looked up; inputs that vary are answered as they are shown, and so are those of a
+    source of which ``optim`` will show fewer than all in its epochs. Either is billed.
     """
     for teacher in teachers:
         teacher.eval()
     tables = [
-        None if _varies(source) else engine.logits(teacher, source.examples.inputs).to(engine.device)
+        engine.logits(teacher, source.examples.inputs).to(engine.device) if _looked_up(source, optim) else None
         for teacher, source in zip(teachers, sources)
     ]
 
@@ -69,6 +72,12 @@ def check_temperature(temperature: float) -> None:
     """Refuse a temperature that is not above 0."""
     if not 0 < temperature < float("inf"):
         raise Refusal(f"expected temperature above 0, got {temperature}; 1 leaves the answers as they are, 4 is usual")
+
+
+def _looked_up(source: Source, optim: Sgd | None) -> bool:
+    """Whether answering every example once, beforehand, is right and less work than as they are shown."""
+    size = len(source.examples)
+    return not _varies(source) and (optim is None or optim.shown(size) >= size)
 
 
 def _varies(source: Source) -> bool:

@@ -38,18 +38,21 @@ class Batch:
 
 
 class Feed:
-    """Shuffled batches from several resident sources."""
+    """Shuffled batches from several resident sources; with ``sample``, of so many examples of each, drawn anew each epoch."""
 
-    def __init__(self, sources: Sequence[Source], alongside: Sequence[Source], device: torch.device) -> None:
+    def __init__(
+        self, sources: Sequence[Source], alongside: Sequence[Source], device: torch.device, sample: int = 0
+    ) -> None:
         if not sources:
             raise Refusal("expected at least one example to train on, got none; check the request and the data")
         self.parts = [*sources, *alongside]
         self.images = [Resident(s.examples.inputs, s.augment, device) for s in self.parts]
         self.labels = [s.examples.labels.to(device) for s in self.parts]
         self.mixed = len(sources)
-        sizes = torch.tensor([len(s.examples) for s in sources])
-        self.total = int(sizes.sum())
-        self.starts = torch.cat((torch.zeros(1, dtype=torch.long), sizes.cumsum(0)))
+        self.sizes = [len(s.examples) for s in sources]
+        self.sample = sample if sample and sample < max(self.sizes) else 0
+        self.total = sum(min(size, self.sample or size) for size in self.sizes)
+        self.starts = torch.tensor([0, *self.sizes]).cumsum(0)
         self.device = device
 
     @property
@@ -67,6 +70,11 @@ class Feed:
             for s in self.parts
         ]
 
+    def step_sizes(self, steps: int) -> frozenset[int]:
+        """How many examples a step may have, where an epoch is cut into so many equal ones."""
+        least = self.total // steps
+        return frozenset(size * (1 + len(self.parts) - self.mixed) for size in (least, -(-self.total // steps)))
+
     def epoch(self, seed: int, epoch: int, steps: int, engine: Engine) -> Iterator[Batch]:
         order = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         vary = torch.Generator().manual_seed(seed * 999_983 + epoch * 31)
@@ -74,7 +82,7 @@ class Feed:
             Endless(len(self.labels[number]), seed * 1_000_033 + epoch + (number - self.mixed) * 97)
             for number in range(self.mixed, len(self.parts))
         ]
-        for chosen in torch.randperm(self.total, generator=order).tensor_split(steps):
+        for chosen in self._order(order).tensor_split(steps):
             part = torch.searchsorted(self.starts, chosen, right=True) - 1
             picks = {n: (chosen - self.starts[n])[part == n] for n in range(self.mixed)}
             mine = engine.part(len(chosen))
@@ -84,6 +92,14 @@ class Feed:
                 picks[number], shares[number] = shuffle.take(len(chosen)), mine
             whole = mine == slice(0, len(chosen))
             yield self._gather(picks, shares, vary, len(chosen) * (1 + len(beside)), whole)
+
+    def _order(self, rng: torch.Generator) -> torch.Tensor:
+        """One epoch's rows of all sources together, shuffled: all of them, or as many of each as are shown."""
+        if not self.sample:
+            return torch.randperm(self.total, generator=rng)
+        parts = zip(self.starts, self.sizes)
+        drawn = torch.cat([start + torch.randperm(size, generator=rng)[: self.sample] for start, size in parts])
+        return drawn[torch.randperm(len(drawn), generator=rng)]
 
     def _gather(
         self,

@@ -1,23 +1,26 @@
-"""The collapse guard: watches retained accuracy while a method trains, and keeps the last state that was safe."""
+"""The guard: watches a network while a method trains, keeps the last state that was safe, and stops where it is enough."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from unteach.data.augment import LATER
 from unteach.engine import Engine
 from unteach.types import Examples, MultiClass, Refusal, Split
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """When a network counts as collapsed: it lost too much of what it knew about examples it was to keep.
+    """When a network counts as collapsed, having lost too much of what it is to keep, and when it has forgotten enough.
 
     Accuracy is read on ``sample`` retained examples (validation examples where there are none), evenly spread. A state is safe
-    while its accuracy keeps the share ``keep`` of what the original has above chance, the commonest answer's share.
+    while its accuracy keeps the share ``keep`` of what the original has above chance, the commonest answer's share. With ``near``
+    a training ends with the first epoch after which confidence tells forgotten from validation examples, which the original
+    never saw, no better than by an AUC of 0.5 + ``near``: a retrained model has seen neither.
     *Source:* our own.
     """
 
@@ -25,8 +28,13 @@ class Guard:
     """Share (0–1) of the original's accuracy above chance that a safe state keeps; 0 switches the guard off."""
     sample: int = 512
     """Retained examples that are looked at after each epoch, 1 or more."""
+    near: float = field(default=0.0, metadata=LATER)
+    """Stop a training where forgotten examples look unseen: told from validation examples by an AUC of at most 0.5 plus this
+    (0 to 0.5; 0.02 is usual); 0 to train to the end. Takes validation data, and a request that is no whole class."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.near <= 0.5:
+            raise Refusal(f"expected guard.near of 0 to 0.5, got {self.near}; 0.02 is usual, 0 trains to the end")
         if not 0 <= self.keep <= 1 or self.sample < 1:
             raise Refusal(
                 f"expected guard.keep of 0 to 1 and guard.sample of 1 or more, got {self.keep} and {self.sample}; "
@@ -39,14 +47,62 @@ class Guard:
         ``repairs``: whether the method trains on retained examples too, so that a bad state may be made good again.
         """
         seen = split.retain if split.retain is not None else split.validation
-        if not self.keep or seen is None or not len(seen):
+        aim = self._aim(split)
+        if not (self.keep or aim) or seen is None or not len(seen):
             return None
         known = seen.take(torch.linspace(0, len(seen) - 1, min(self.sample, len(seen))).round().long())
         start = accuracy(model, known, engine)
         chance = _chance(known)
-        if start <= chance:
+        if start <= chance and aim is None:
             return None
-        return Watch(known, start, chance + self.keep * (start - chance), model, repairs, engine)
+        least = chance + self.keep * (start - chance) if self.keep and start > chance else 0.0
+        return Watch(known, start, least, model, repairs, engine, aim)
+
+    def _aim(self, split: Split) -> Aim | None:
+        """What tells when it is enough; None where nobody asked. Raises: Refusal where nothing can tell."""
+        if not self.near:
+            return None
+        if split.validation is None or not len(split.validation):
+            raise Refusal(
+                "expected validation examples for guard.near, got none; hold some out in training (unteach train --validation)"
+            )
+        one = split.forget.labels.ndim == 1
+        if one and not set(split.forget.labels.tolist()) <= set(split.validation.labels.tolist()):
+            raise Refusal(
+                "expected validation examples of the forgotten classes for guard.near, got none of some; hold out more"
+            )
+        if (
+            one
+            and split.retain is not None
+            and not set(split.forget.labels.tolist()) & set(split.retain.labels.tolist())
+        ):
+            raise Refusal(
+                "expected a request of examples for guard.near, got whole classes, which a retrained model knows "
+                "nothing of; leave it out"
+            )
+        return Aim(split.forget, split.validation, 0.5 + self.near)
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """Forgotten examples beside some that were never seen, and the AUC at which one can hardly tell them apart."""
+
+    forget: Examples
+    unseen: Examples
+    auc: float
+
+    def seen(self, model: torch.nn.Module, engine: Engine) -> float:
+        """Chance that a forgotten example is answered more surely than an unseen one, ties counting half; not billed."""
+        from scipy.stats import rankdata
+
+        billed = engine.meter.forwards
+        sure = [
+            part.task.confidence(engine.logits(engine.place(model), part.inputs).nan_to_num(0.0), part.labels)
+            for part in (self.forget, self.unseen)
+        ]
+        engine.meter.forwards = billed
+        n, ranks = len(sure[0]), rankdata(torch.cat(sure).numpy())
+        return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(sure[1])))
 
 
 class Watch:
@@ -63,7 +119,9 @@ class Watch:
         model: torch.nn.Module,
         repairs: bool,
         engine: Engine,
+        aim: Aim | None = None,
     ) -> None:
+        self.aim, self.enough = aim, ""
         self.known, self.start, self.least, self.repairs, self.engine = known, start, least, repairs, engine
         self.shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         self.safe: dict[str, torch.Tensor] | None = None
@@ -82,6 +140,10 @@ class Watch:
         elif not self.repairs:
             self.stopped = True
             self.engine.events.emit("collapsed", stage=label, epoch=epoch, retained=now, original=self.start)
+        if self.aim is not None and not self.stopped and (told := self.aim.seen(model, self.engine)) <= self.aim.auc:
+            self.stopped = True
+            self.enough = f"{label} ended after epoch {epoch}, where forgotten examples look unseen (AUC {told:.3f})"
+            self.engine.events.emit("enough", stage=label, epoch=epoch, auc=told)
         return self.stopped
 
     def settle(self, model: torch.nn.Module) -> tuple[torch.nn.Module, float, bool]:
@@ -97,12 +159,14 @@ class Watch:
 
     def state_dict(self) -> dict[str, Any]:
         """What goes on after an interruption."""
-        return {"safe": self.safe, "safe_at": list(self.safe_at), "stopped": self.stopped}
+        told = {"enough": self.enough} if self.enough else {}
+        return {"safe": self.safe, "safe_at": list(self.safe_at), "stopped": self.stopped} | told
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from there."""
         label, epoch, then = state["safe_at"]
         self.safe, self.safe_at, self.stopped = state["safe"], (label, epoch, then), state["stopped"]
+        self.enough = state.get("enough", "")
 
 
 def accuracy(model: torch.nn.Module, examples: Examples, engine: Engine) -> float:

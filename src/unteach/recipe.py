@@ -45,6 +45,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
             raise Refusal(f"expected smoothing to be at least 0 and below 1, got {self.smoothing}; 0.1 is usual")
+        if self.optim.sample:
+            raise Refusal(
+                f"expected a training from scratch to show all its examples, got recipe.optim.sample {self.optim.sample}; "
+                "leave it out, it is for methods that go on from a trained model"
+            )
         if self.prune is not None and self.prune.rewind >= self.optim.epochs:
             raise Refusal(
                 f"expected prune.rewind below the {self.optim.epochs} epochs of the training, got {self.prune.rewind}; "
@@ -106,7 +111,7 @@ class Recipe:
 
         if self.prune is None:
             return run(label, None, {}, 0)
-        steps = max(1, -(-len(examples) // self.optim.batch))
+        steps = self.optim.steps(len(examples))
         early = Snapshot(self.prune.rewind * steps)
         dense = run(f"{label}, dense", early, {"early": early}, 0)
         prune_and_rewind(model, self.prune.share, early.taken)

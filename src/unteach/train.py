@@ -49,19 +49,31 @@ class Sgd:
     batch_norm: str = field(default="train", metadata=LATER)
     """What batch norm does in training: train (standardises by the batch, running statistics follow), frozen (by the batch,
     running statistics stay), eval (by the running statistics, which stay). Its scales and shifts are trained in all three."""
+    sample: int = field(default=0, metadata=LATER)
+    """Most examples of one set that an epoch shows, drawn anew for each epoch; 0 for all. With it, what a method costs that
+    trains on retained examples goes with the request, not with the data."""
 
     def __post_init__(self) -> None:
         if self.batch_norm not in BATCH_NORM:
             raise Refusal(
                 f"expected batch_norm to be one of {', '.join(BATCH_NORM)}, got {self.batch_norm!r}; train is usual"
             )
-        for name, low in (("lr", 0.0), ("epochs", 1), ("batch", 1), ("momentum", 0.0), ("weight_decay", 0.0)):
+        least = {"lr": 0.0, "epochs": 1, "batch": 1, "momentum": 0.0, "weight_decay": 0.0, "sample": 0}
+        for name, low in least.items():
             value = getattr(self, name)
             if not value >= low:
                 raise Refusal(f"expected {name} to be at least {low}, got {value}; choose a larger one")
         if not 0 < self.bias_lr < math.inf:
             raise Refusal(f"expected bias_lr above 0, got {self.bias_lr}; 1 treats all weights alike")
         rate(self.schedule, 0.0, self.epochs)
+
+    def steps(self, *sizes: int) -> int:
+        """Updates in an epoch over sets of these sizes."""
+        return max(1, -(-sum(min(size, self.sample or size) for size in sizes) // self.batch))
+
+    def shown(self, size: int) -> int:
+        """How often all epochs together show an example of a set of this size."""
+        return self.epochs * min(size, self.sample or size)
 
     def optimizer(self, model: torch.nn.Module) -> torch.optim.SGD:
         """Torch's optimiser of the weights that are trained; each group's ``pace`` is the factor on its learning rate."""
@@ -114,12 +126,13 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train a model in place; returns one record (epoch, loss, seconds) per epoch.
 
-    In every epoch all sources are shuffled together and gone through once. ``alongside`` adds to each step as many
-    examples of each further source, in endless shuffles of their own. ``loss(model, batch)`` gives one value per example;
-    their mean is minimised (default: the task's loss). ``after_step(model)`` is called after every update. ``pace(step)``
-    multiplies the learning rate of that step (counted from 0 over all epochs). ``optimizer``: one that ``optim`` made of this
-    model and that an earlier training has moved, to go on with its momentum. ``begin`` leaves out that many first epochs, as if
-    they had been done. A pruned network stays pruned (``models.masks``).
+    In every epoch all sources, or what ``optim.sample`` draws of each, are shuffled together and gone through once.
+    ``alongside`` adds to each step as many examples of each further source, in endless shuffles of their own.
+    ``loss(model, batch)`` gives one value per example; their mean is minimised (default: the task's loss).
+    ``after_step(model)`` is called after every update. ``pace(step)`` multiplies the learning rate of that step (counted from 0
+    over all epochs). ``optimizer``: one that ``optim`` made of this model and that an earlier training has moved, to go on with
+    its momentum. ``begin`` leaves out that many first epochs, as if they had been done. A pruned network stays pruned
+    (``models.masks``).
 
     When the engine has a scratch folder, the state after each whole epoch is kept there, and a training with the same
     label, start, settings, data and seed goes on from it: it ends with the same bytes as if never interrupted. ``carry``
@@ -127,7 +140,8 @@ def fit(
     so that a training under another loss does not go on from this one's state.
     Raises: Refusal when the loss is no longer finite.
     """
-    feed = Feed([s for s in sources if len(s.examples)], alongside, engine.device)
+    feed = Feed([s for s in sources if len(s.examples)], alongside, engine.device, optim.sample)
+    steps = optim.steps(*feed.sizes)
     objective = loss or _task_loss(sources[0].examples)
     engine.place(model)
     if after_step or optimizer or carry or masks_of(model) or _hooked(model):
@@ -138,6 +152,8 @@ def fit(
         start_from["loss"] = identity
     if engine.watch is not None:
         start_from["watched"] = True
+    if engine.compiles:
+        start_from["compiled"] = True
     # A divided optimiser's state is on no process whole: such a training starts anew.
     keep = None if engine.divides_weights else engine.scratch
     state = Resume(keep and keep / f"{label.replace(' ', '-')}.resume", start_from)
@@ -150,9 +166,8 @@ def fit(
     if engine.divides_weights:
         wrapped, stepper = engine.setup_divided(model, optim.optimizer)
     else:
-        wrapped, stepper = engine.setup(model, optimizer)
+        wrapped, stepper = engine.setup(model, optimizer, feed.step_sizes(steps))
     norms = [module for module in wrapped.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-    steps = max(1, -(-feed.total // optim.batch))
     with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
         for epoch in range(begin + len(log), optim.epochs):
             if watch is not None and watch.stopped:

@@ -131,7 +131,7 @@ class Amun:
                 hold = only(new, saliency_mask(new, split.forget, self.saliency, engine=engine))
         if self.l1:
             engine.refuse_if_divided("amun with l1")
-        steps = max(1, -(-sum(len(source.examples) for source in sources) // self.optim.batch))
+        steps = self.optim.steps(*(len(source.examples) for source in sources))
         sparse = (
             Sparse(split.task, new, steps, self.optim.epochs, weight=self.l1, decay=self.l1_decay) if self.l1 else None
         )

@@ -77,7 +77,7 @@ class BadTeacher:
         some = split.retain.take(torch.randperm(len(split.retain), generator=rng)[:count].sort().values)
         sources = [Source(some, self.augment), Source(split.forget, self.augment)]
         with engine.stage("bad-teacher answers"):
-            taught = answers([competent, incompetent], sources, engine)
+            taught = answers([competent, incompetent], sources, engine, self.optim)
         task = split.task
 
         def imitate(network: torch.nn.Module, batch: Batch) -> torch.Tensor:

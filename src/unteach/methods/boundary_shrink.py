@@ -76,7 +76,7 @@ class BoundaryShrink:
             if split.retain is None:
                 raise Refusal("expected a retain set, got none; set use_retain=false to work without it")
             sources.append(Source(split.retain, self.augment))
-        steps = max(1, -(-sum(len(source.examples) for source in sources) // self.optim.batch))
+        steps = self.optim.steps(*(len(source.examples) for source in sources))
         task = split.task
         with engine.stage("boundary-shrink labels"):
             found = self.labels(new, split.forget, rng, engine)

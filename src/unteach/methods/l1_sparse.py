@@ -63,7 +63,7 @@ class L1Sparse:
         assert split.retain is not None
         engine.refuse_if_divided("l1-sparse")
         new = copy.deepcopy(model)
-        steps = max(1, -(-len(split.retain) // self.optim.batch))
+        steps = self.optim.steps(len(split.retain))
         sparse = Sparse(split.task, new, steps, self.optim.epochs, weight=self.l1, decay=self.l1_decay)
         with engine.stage("l1-sparse"):
             fit(

@@ -97,7 +97,8 @@ class Scrub:
         new, teacher = (engine.place(copy.deepcopy(model)) for _ in range(2))
         forgotten, retained = Source(split.forget), Source(split.retain, self.augment)
         with engine.stage("scrub answers"):
-            away, back = answers([teacher], [forgotten], engine), answers([teacher], [retained], engine)
+            away = answers([teacher], [forgotten], engine)
+            back = answers([teacher], [retained], engine, self.optim)
         task = split.task
 
         def climb(network: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -121,7 +122,7 @@ class Scrub:
                         seed=draw_seed(rng),
                         engine=engine,
                         loss=loss,
-                        pace=self._pace(epoch, max(1, -(-len(source.examples) // batch))),
+                        pace=self._pace(epoch, replace(self.optim, batch=batch).steps(len(source.examples))),
                         optimizer=one,
                         identity=repr(self),
                         label=f"scrub {what} {epoch + 1}",

@@ -158,7 +158,9 @@ def _passes(case: Case) -> float | None:
     optim = getattr(case.method, "optim", None)
     if not isinstance(optim, Sgd):
         return None
-    return float(optim.epochs * (len(case.forget) + (len(case.retain) if "retain" in case.method.needs else 0)))
+    return float(
+        optim.shown(len(case.forget)) + (optim.shown(len(case.retain)) if "retain" in case.method.needs else 0)
+    )
 
 
 def _told(case: Case) -> tuple[float, str] | None:
