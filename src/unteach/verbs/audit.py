@@ -21,6 +21,7 @@ from unteach.verbs.depth import Depth, method_of
 from unteach.verbs.evaluation import Cast, evaluate, show
 from unteach.verbs.network import checkpoint_at
 from unteach.verbs.request import fit_references, recipe_of, request
+from unteach.verbs.reuse import Reuse
 from unteach.verbs.settings import DataChoice, Machine, Output, anywhere, check_seed
 from unteach.verbs.train import plain
 
@@ -49,6 +50,8 @@ class AuditRun:
     ids: str = ""
     """What was to be forgotten: a file of ids (forget.txt of the forget run), class:NAME, group:NAME or benchmark."""
     depth: Depth = field(default_factory=Depth)
+    reuse: bool = field(default=True, metadata=LATER)
+    """Whether logits that an earlier run read of the same model and examples are taken from the cache, and new ones kept."""
     recipe: Recipe | None = None
     """How the original was trained, for the models of a tier, when the checkpoint does not say."""
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -93,6 +96,7 @@ class AuditRun:
                 folder=folder,
                 engine=engine,
                 company=company,
+                reuse=self.depth.shared(self.output.out) if self.reuse else Reuse(),
             )
             engine.events.conclude(*finals(findings))
             if engine.rank == 0:
@@ -104,6 +108,8 @@ class AuditRun:
             raise Refusal("expected --original for a --tier, whose models are trained as it was, got none; give it")
         recipe = self.recipe or recipe_of(cast.original)
         method = method_of(cast.unlearned.provenance)
-        source, seed = anywhere(self.source), self.seed
-        planned = self.depth.company(data, source, cast.original, recipe, parts, method, seed, self.machine.precision)
+        source, cache = anywhere(self.source), self.depth.folder(self.output.out)
+        planned = self.depth.company(
+            data, source, cast.original, recipe, parts, method, self.seed, self.machine.precision, cache
+        )
         return self.depth.gather(planned, cast.original, engine)

@@ -67,6 +67,10 @@ class Bench:
     trials: int = 0
     precision: str = "auto"
 
+    @property
+    def _cache(self) -> Path:
+        return self.depth.folder(self.folder)
+
     @cached_property
     def data(self) -> DataSet:
         """The data, or the part of them that the protocol takes."""
@@ -93,7 +97,7 @@ class Bench:
         return self.training(seed)(self.data, self._original_file(seed), self.engine)
 
     def _original_file(self, seed: int) -> Path:
-        return self.depth.cache / "originals" / f"{self.training(seed).key(self.data.fingerprint)[:32]}.safetensors"
+        return self._cache / "originals" / f"{self.training(seed).key(self.data.fingerprint)[:32]}.safetensors"
 
     def ids(self, number: int, draw: int) -> tuple[str, ...]:
         """The forget set: drawn by rules of its own where the request names a stratum or images alike."""
@@ -122,12 +126,12 @@ class Bench:
 
         if not self.protocol.halves:
             raise Refusal("expected reference models for a stratum, got a protocol without halves; give it some")
-        plan = Halves(models=self.protocol.halves)(units_in(self.data, Cache(self.depth.cache)))
+        plan = Halves(models=self.protocol.halves)(units_in(self.data, Cache(self._cache)))
         job = self.training(0)
         manifest = Manifest(
             source=self.source,
             fingerprint=self.data.fingerprint,
-            cache=Cache(self.depth.cache),
+            cache=Cache(self._cache),
             jobs=in_order(jobs_of(plan, blueprint=job.blueprint, recipe=job.recipe), self.data.fingerprint),
             precision=self.precision,
             keep_weights=False,
@@ -146,7 +150,7 @@ class Bench:
     def company(self, original: Checkpoint, parts: Split, method: Method | None = None) -> Company:
         """The models beside this request, all made."""
         planned = self.depth.company(
-            self.data, self.source, original, self.protocol.recipe, parts, method, 0, self.precision
+            self.data, self.source, original, self.protocol.recipe, parts, method, 0, self.precision, self._cache
         )
         halves = (
             self.protocol.halves if self.protocol.steps == 1 else 0

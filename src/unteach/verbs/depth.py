@@ -9,6 +9,7 @@ import numpy as np
 
 from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet
+from unteach.data.augment import LATER
 from unteach.engine import Engine
 from unteach.events import Events
 from unteach.models import Blueprint
@@ -20,11 +21,12 @@ from unteach.references.forecast import Forecast, forecast
 from unteach.references.manifest import DataSpec
 from unteach.references.pool import size_of
 from unteach.references.stages import run
-from unteach.references.tiers import TIERS, Company, tier_named
+from unteach.references.tiers import TIERS, Company, Tier, tier_named
 from unteach.references.unlearning import restored_method
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.company import targets_of
 from unteach.verbs.request import refuse_unless_alike_when_fresh
+from unteach.verbs.reuse import Reuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +36,28 @@ class Depth:
     tier: str = ""
     """smoke, quick, standard, strong or gold: how many models the audit stands on; left out, only the retrained ones given or
     asked for. Says beforehand what is missing and how long that takes here."""
+    halves: int = field(default=-1, metadata=LATER)
+    """Reference models on random halves for LiRA and RMIA in place of the tier's number; even; 0 for none, -1 for
+    the tier's."""
     max_minutes: float = 0.0
     """The strongest tier that fits into so many minutes, given what the cache holds; 0: the tier that is named."""
-    cache: Path = Path("runs/cache")
-    """Folder of models that audits of the same data and recipe share; `unteach cache` tells what is in it."""
+    cache: Path | None = field(default=None, metadata=LATER)
+    """Folder of models that audits of the same data and recipe share, and of what else runs have in common; `unteach cache` tells
+    what is in it. Left out: cache, beside the folder of results."""
     executor: Local | Shard | Ray | Slurm = field(default_factory=Local)
     """Who trains missing models: this machine, a share of several machines, a Ray cluster or SLURM."""
 
     @property
     def asked(self) -> bool:
         return bool(self.tier or self.max_minutes)
+
+    def folder(self, out: Path) -> Path:
+        """The cache's folder, for results in ``out``."""
+        return self.cache or out.parent / "cache"
+
+    def shared(self, out: Path) -> Reuse:
+        """What runs have in common, for results in ``out``."""
+        return Reuse(Cache(self.folder(out)))
 
     def company(
         self,
@@ -55,6 +69,7 @@ class Depth:
         method: Method | None,
         seed: int,
         precision: str,
+        cache: Path,
     ) -> Company:
         """The models of the tier, planned; nothing is trained yet."""
         refuse_unless_alike_when_fresh(original)
@@ -68,7 +83,7 @@ class Depth:
         held = parts.validation.ids.tolist() if parts.validation else []
         trained[data.train.positions([*known.get("left_out", []), *held])] = False
         planned = Company(
-            tier=tier_named(self.tier or "smoke"),
+            tier=self._tier(tier_named(self.tier or "smoke")),
             data=data,
             source=source,
             blueprint=blueprint,
@@ -76,17 +91,20 @@ class Depth:
             trained=trained,
             forget=forget,
             method=None if method is None or "validation" in method.needs else method,
-            cache=Cache(self.cache),
+            cache=Cache(cache),
             seed=seed,
             precision=precision,
         )
         return self._within_budget(planned, original) if self.max_minutes else planned
 
+    def _tier(self, tier: Tier) -> Tier:
+        return tier if self.halves < 0 else replace(tier, halves=self.halves, shadows=min(tier.shadows, self.halves))
+
     def _within_budget(self, planned: Company, original: Checkpoint) -> Company:
         """The strongest tier whose missing models fit. Raises: Refusal when none does, or nothing tells how long they take."""
         told = []
         for name, tier in reversed(TIERS.items()):
-            made = replace(planned, tier=tier)
+            made = replace(planned, tier=self._tier(tier))
             try:
                 cost = cost_of(made, original)
             except Refusal:  # the plans of the strongest tiers need more examples than some data have

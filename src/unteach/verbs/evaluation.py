@@ -24,6 +24,7 @@ from unteach.store import digest_of, read_json, save_tensors, write_json
 from unteach.types import Examples, Signals, Split
 from unteach.verbs.company import clusters_of, measures_of, pressed, references_of
 from unteach.verbs.depth import method_of
+from unteach.verbs.reuse import Reuse
 from unteach.verbs.split_manifest import write_split
 
 
@@ -69,17 +70,19 @@ def evaluate(
     folder: Path,
     engine: Engine,
     company: Company | None = None,
+    reuse: Reuse = Reuse(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Score every model once, judge the scores, write signals, findings and report into ``folder``; returns the findings.
 
-    ``company``: the models of a tier, all there; with them every measure is taken that they allow.
+    ``company``: the models of a tier, all there; with them every measure is taken that they allow. ``reuse``: where logits are
+    kept for other runs.
     """
     from unteach.report import render
 
     retain = _sample(parts.retain, retain_sample, seed)
     given = {"retain": retain, "forget": parts.forget, "test": data.test, "unseen": data.unseen}
     judged = {name: part for name, part in given.items() if part is not None}
-    signals, roles = _signals(cast, judged, engine)
+    signals, roles = _signals(cast, judged, engine, reuse)
     names = np.concatenate([part.ids for part in judged.values()])
     if company and signals.groups is None:
         signals = replace(signals, groups=clusters_of(company, names))
@@ -158,7 +161,7 @@ def _sample(retain: Examples | None, size: int, seed: int) -> Examples | None:
     return retain.take(torch.randperm(len(retain), generator=rng)[:size].sort().values)
 
 
-def _signals(cast: Cast, named: dict[str, Examples], engine: Engine) -> tuple[Signals, Roles]:
+def _signals(cast: Cast, named: dict[str, Examples], engine: Engine, reuse: Reuse) -> tuple[Signals, Roles]:
     judged, forget = list(named.values()), named["forget"]
     logits: list[np.ndarray] = []
     members: list[np.ndarray] = []
@@ -169,7 +172,7 @@ def _signals(cast: Cast, named: dict[str, Examples], engine: Engine) -> tuple[Si
     total = sum(len(models) for models in cast.members().values())
     for role, models in cast.members().items():
         for checkpoint in models:
-            logits.append(torch.cat([_scored(checkpoint, part, engine) for part in judged]).numpy())
+            logits.append(torch.cat([reuse.logits(checkpoint, part, engine) for part in judged]).numpy())
             gone = np.asarray(
                 checkpoint.provenance.trained_on.get("left_out", forget.ids if role != "original" else []), dtype=str
             )
@@ -197,13 +200,6 @@ def _signals(cast: Cast, named: dict[str, Examples], engine: Engine) -> tuple[Si
         untrained=at.get("untrained", [None])[0],
     )
     return signals, roles
-
-
-def _scored(checkpoint: Checkpoint, part: Examples, engine: Engine) -> torch.Tensor:
-    key = digest_of(part.ids.tolist())
-    if key not in checkpoint.scored:
-        checkpoint.scored[key] = engine.logits(engine.place(checkpoint.model), part.inputs)
-    return checkpoint.scored[key]
 
 
 def _story(data: DataSet, parts: Split, cast: Cast, spec: str, seed: int, signals: Signals) -> dict[str, Any]:

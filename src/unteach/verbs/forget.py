@@ -41,6 +41,7 @@ from unteach.verbs.request import (
     request,
     with_defaults,
 )
+from unteach.verbs.reuse import Reuse
 from unteach.verbs.settings import DataChoice, Machine, Output, anywhere, check_seed
 from unteach.verbs.train import plain
 
@@ -81,6 +82,9 @@ class Forget:
     """Retrained models for the report, those given included; 0 for none, then the verdict is inconclusive. A tier has its
     own."""
     depth: Depth = field(default_factory=Depth)
+    reuse: bool = field(default=True, metadata=LATER)
+    """Whether retrained models, logits and adversarial examples that an earlier run made for the same model and request are taken
+    from the cache, and new ones kept there."""
     retrained: tuple[Path, ...] = ()
     """Checkpoints already retrained without these ids; the last one is held out as a control if there are several."""
     recipe: Recipe | None = None
@@ -118,13 +122,14 @@ class Forget:
         with self.machine.engine(self.output.out, not self.output.quiet) as engine:
             folder = self.output.open(plain(self), engine.events)
             write_ids(folder / "forget.txt", ids)
-            unlearned = self._unlearn(method, data, original, parts, folder, engine)
+            reuse = self.depth.shared(self.output.out) if self.reuse else Reuse()
+            unlearned = self._unlearn(method, data, original, parts, folder, engine, reuse)
             self._deliver(original, unlearned, engine)
             company = self._company(method, data, original, parts, engine) if self.depth.asked else None
             if company:
                 made = list(retrained_of(company))
             else:
-                made = [job(data, folder / name, engine) for name, job in jobs.items()]
+                made = [reuse.trained(job, data, folder / name, engine) for name, job in jobs.items()]
             cast = Cast(original=original, unlearned=unlearned, retrained=(*given, *made))
             findings = evaluate(
                 data,
@@ -137,6 +142,7 @@ class Forget:
                 folder=folder,
                 engine=engine,
                 company=company,
+                reuse=reuse,
             )
             engine.events.conclude(*finals(findings))
             if engine.rank == 0:
@@ -156,11 +162,21 @@ class Forget:
     def _company(self, method: Method, data: DataSet, original: Checkpoint, parts: Split, engine: Engine) -> Company:
         recipe, source = self._recipe(original, data), anywhere(self.source)
         method = settled(method, recipe)
-        planned = self.depth.company(data, source, original, recipe, parts, method, self.seed, self.machine.precision)
+        cache = self.depth.folder(self.output.out)
+        planned = self.depth.company(
+            data, source, original, recipe, parts, method, self.seed, self.machine.precision, cache
+        )
         return self.depth.gather(planned, original, engine)
 
     def _unlearn(
-        self, method: Method, data: DataSet, original: Checkpoint, parts: Split, folder: Path, engine: Engine
+        self,
+        method: Method,
+        data: DataSet,
+        original: Checkpoint,
+        parts: Split,
+        folder: Path,
+        engine: Engine,
+        reuse: Reuse,
     ) -> Checkpoint:
         path = folder / "model.safetensors"
         method = with_defaults(method, data, original.provenance, folder)
@@ -174,7 +190,8 @@ class Forget:
             start = time.perf_counter()
             before = engine.meter.units
             rng = torch.Generator().manual_seed(self.seed)
-            model, diagnosis = unlearn(method, original.model, parts, rng, engine, self.guard)
+            with reuse.searched(method, original, engine):
+                model, diagnosis = unlearn(method, original.model, parts, rng, engine, self.guard)
             if original.layout:  # what is judged is what is handed over, to the bit
                 model.load_state_dict(original.layout.rounded(model.state_dict()))
             old = original.provenance

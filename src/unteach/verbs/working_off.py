@@ -174,6 +174,7 @@ class Doing:
             retain_sample=settings.retain_sample,
             seed=settings.seed + self.run.number - 1,
             guard=settings.guard,
+            reuse=False,
             output=Output(out=folder, overwrite=True, quiet=settings.quiet),
             machine=settings.machine,
         )
