@@ -48,9 +48,9 @@ def run(name: str, protocol: Protocol, only: list[str] | None, root: Path) -> No
     engine = Engine(events=Events(folder / "events.jsonl", _tell))
     held = tuple(forget_ids(protocol.validation, data.train, 0)) if protocol.validation else ()
     ids = tuple(forget_ids(protocol.ids, data.train, protocol.request_seed, held))
-    originals = {seed: _trained(protocol, data, seed, (), held, folder.parent, engine) for seed in protocol.seeds}
+    originals = {seed: trained(protocol, data, seed, (), held, folder.parent, engine) for seed in protocol.seeds}
     many = protocol.references or len(protocol.seeds)
-    retrained = [_trained(protocol, data, number, ids, held, folder, engine) for number in range(many)]
+    retrained = [trained(protocol, data, number, ids, held, folder, engine) for number in range(many)]
     for seed in protocol.seeds:
         # Each seed holds another retrained model out; that one is also judged as if it were a method.
         others = [retrained[(seed + k) % many] for k in range(1, many + 1)]
@@ -90,7 +90,7 @@ def _tolerance() -> Any:
     return Tolerance()
 
 
-def _trained(
+def trained(
     protocol: Protocol,
     data: DataSet,
     seed: int,
