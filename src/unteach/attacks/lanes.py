@@ -21,7 +21,7 @@ class Lanes:
 
     ``row``: place in the data. ``origin``: clean input. ``point``: where the walk stands. ``best``: nearest
     point seen to flip, at L2 ``distance`` (infinite before). ``scale``: the clean margin. ``epsilon``:
-    radius. ``count``: steps.
+    radius. ``count``: steps. ``gradients``: spent so far.
     """
 
     row: torch.Tensor
@@ -33,6 +33,7 @@ class Lanes:
     scale: torch.Tensor
     epsilon: torch.Tensor
     count: torch.Tensor
+    gradients: torch.Tensor
 
     def keep(self, mask: torch.Tensor) -> Lanes:
         return Lanes(*(getattr(self, f.name)[mask] for f in fields(self)))
@@ -52,27 +53,19 @@ def each(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
+def untouched(inputs: torch.Tensor, labels: torch.Tensor) -> Found:
+    """The state before any attack: clean inputs as floats in 0–1, nothing found, nothing asked."""
+    floats = inputs.cpu().float().div(255) if inputs.dtype == torch.uint8 else inputs.detach().cpu().float().clone()
+    zeros = torch.zeros(len(inputs))
+    none = torch.zeros(len(inputs), dtype=torch.int64)
+    return Found(floats, labels.cpu().clone(), zeros, zeros.clone(), none.bool(), none, none.clone())
+
+
 def clean_answers(probe: Probe, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[Found, torch.Tensor]:
     """The state before any attack, and the clean margins: already wrong examples are found, at distance 0."""
-    predictions, margins, flips = [], [], []
-    for start in range(0, len(inputs), probe.batch):
-        y = labels[start : start + probe.batch].to(probe.device)
-        logits = probe.exact(probe.place(inputs[start : start + probe.batch]))
-        predictions.append(task_of(logits, y).predict(logits).to(y.dtype).cpu())
-        margins.append(margin(logits, y).cpu())
-        flips.append(wrong(logits, y).cpu())
-    floats = inputs.cpu().float().div(255) if inputs.dtype == torch.uint8 else inputs.detach().cpu().float().clone()
-    if not predictions:
-        predictions, margins, flips = (
-            [labels.cpu().clone()],
-            [torch.zeros(0)],
-            [torch.zeros(0, dtype=torch.bool)],
-        )
-    n = len(inputs)
-    counts = torch.zeros(n, dtype=torch.int64)
-    zeros = torch.zeros(n)
-    found = Found(floats, torch.cat(predictions), zeros, zeros.clone(), torch.cat(flips), counts, counts + 1)
-    return found, torch.cat(margins)
+    found = untouched(inputs, labels)
+    rows = torch.split(torch.arange(len(labels)), probe.batch)
+    return found, torch.cat([_answer(probe, found, labels, part) for part in rows])
 
 
 def drive(
@@ -85,7 +78,7 @@ def drive(
     advance: Callable[[Lanes], torch.Tensor],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Walk every example in ``rows`` to its end and write what was found into ``found``.
+    """Walk every example in ``rows`` to its end and write what was found into ``found``, and its scale into ``scale``.
 
     ``advance`` moves all lanes one gradient on, in place, and says which are done. An example's clean input
     is read from ``found.inputs``; the best flip, when there is one, is written over it.
@@ -97,10 +90,10 @@ def drive(
         if len(queue) and free:
             lanes = lanes.join(_enter(probe, found, labels, scale, queue[:free], epsilon))
             queue = queue[free:]
-        found.gradients_each[lanes.row.cpu()] += 1
+        lanes.gradients += 1
         done = advance(lanes)
         if bool(done.any()):
-            over += _leave(found, lanes.keep(done))
+            over += _leave(found, scale, lanes.keep(done))
             lanes = lanes.keep(~done)
             if progress is not None:
                 progress(over, total)
@@ -122,11 +115,14 @@ def _enter(
         scale=scale[rows].to(probe.device).clamp_min(1e-6),
         epsilon=torch.full_like(full, epsilon),
         count=torch.zeros(n, dtype=torch.int64, device=probe.device),
+        gradients=torch.zeros(n, dtype=torch.int64, device=probe.device),
     )
 
 
-def _leave(found: Found, lanes: Lanes) -> int:
+def _leave(found: Found, scale: torch.Tensor, lanes: Lanes) -> int:
     rows = lanes.row.cpu()
+    scale[rows] = lanes.scale.cpu()
+    found.gradients_each[rows] += lanes.gradients.cpu()
     hit = lanes.distance.isfinite().cpu()
     found.success[rows] = hit
     found.inputs[rows[hit]] = lanes.best.cpu()[hit].contiguous()
@@ -135,12 +131,19 @@ def _leave(found: Found, lanes: Lanes) -> int:
     return len(rows)
 
 
-def settle(probe: Probe, found: Found, labels: torch.Tensor) -> None:
-    """The last word on every example: the real model's answer to what was found."""
-    for start in range(0, len(labels), probe.batch):
-        part = slice(start, start + probe.batch)
-        y = labels[part].to(probe.device)
-        logits = probe.exact(probe.place(found.inputs[part]), original=True)
-        found.labels[part] = task_of(logits, y).predict(logits).to(y.dtype).cpu()
-        found.success[part] = wrong(logits, y).cpu()
-    found.forwards_each.add_(1)
+def settle(probe: Probe, found: Found, labels: torch.Tensor, rows: torch.Tensor | None = None) -> None:
+    """The last word on every example, or on those at ``rows``: the model's answer to what was found."""
+    for part in torch.split(torch.arange(len(labels)) if rows is None else rows, probe.batch):
+        _answer(probe, found, labels, part)
+
+
+def _answer(probe: Probe, found: Found, labels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Ask the model about one batch of what was found, note its answers, return its margins, shape of ``rows``."""
+    if not len(rows):
+        return torch.zeros(0)
+    y = labels[rows].to(probe.device)
+    logits = probe.exact(probe.place(found.inputs[rows]))
+    found.labels[rows] = task_of(logits, y).predict(logits).to(y.dtype).cpu()
+    found.success[rows] = wrong(logits, y).cpu()
+    found.forwards_each[rows] += 1
+    return margin(logits, y).cpu()

@@ -1,4 +1,4 @@
-"""A model to be questioned by an attack: fast frozen copy for gradients, the real model for the last word."""
+"""A model to be questioned by an attack: a fast frozen copy for gradients, the model itself for every answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 
-from unteach.attacks.margins import margin
 from unteach.precision import autocast, has_fast_bf16
 from unteach.types import Refusal
 
@@ -16,8 +15,7 @@ FOLDING_ERROR = 1e-3  # largest change of a logit that folding batch norm may ma
 
 
 class Probe:
-    """Asks a model for input gradients (fast copy) and for logits (unfolded copy in fp32; the model itself
-    at the end).
+    """Asks a model for logits (the model itself, in fp32) and for input gradients (a fast copy).
 
     The copy is frozen and in channels_last, with batch norm folded into convolutions where ``torch.fx`` can
     trace the network and the logits of ``sample`` agree; made by ``probing``, which also keeps the model as
@@ -30,28 +28,22 @@ class Probe:
         self.batch = 128 if self.device.type == "cpu" else 512
         self.bf16 = has_fast_bf16(self.device) if bf16 is None else bf16
         self._real = model
-        self._judge = _frozen(copy.deepcopy(model))
-        self._copy = self._judge
+        self._copy = model
         if len(sample):
             placed = self.place(sample)
             logits = self.exact(placed)
             _check(labels, logits.shape[1])
-            self._copy = _folded(self._copy, placed, logits)
+            self._copy = _folded(model, placed, logits)
 
     def place(self, inputs: torch.Tensor) -> torch.Tensor:
         """Inputs as floats in 0–1 on the model's device, images in channels_last; uint8 is divided by 255."""
         x = inputs.to(self.device)
-        x = x.float().div(255) if x.dtype == torch.uint8 else x.float()
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        return _laid_out(x.float().div(255) if x.dtype == torch.uint8 else x.float())
 
-    def exact(self, points: torch.Tensor, *, original: bool = False) -> torch.Tensor:
-        """Logits in fp32 and eval mode, nothing folded.
-
-        Asked of a copy whose weights are the model's in channels_last (up to three times as fast as NCHW),
-        or of the ``original`` itself, which has the last word.
-        """
+    def exact(self, points: torch.Tensor) -> torch.Tensor:
+        """Logits of the model itself, in fp32 and eval mode."""
         with torch.no_grad(), autocast(self.device, False):
-            logits: torch.Tensor = (self._real if original else self._judge)(points)
+            logits: torch.Tensor = self._real(_laid_out(points))
             return logits.float()
 
     def slope(
@@ -60,14 +52,14 @@ class Probe:
         labels: torch.Tensor,
         objective: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Margin, shape ``n``, and the gradient of each example's objective by its own input; of the copy."""
+        """Logits, and the gradient of each example's objective by its own input; of the copy."""
         with torch.enable_grad():
-            points = points.detach().requires_grad_()
+            points = _laid_out(points).detach().requires_grad_()
             with autocast(self.device, self.bf16):
                 logits = self._copy(points)
             logits = logits.float()
             (gradient,) = torch.autograd.grad(objective(logits, labels).sum(), points)
-        return margin(logits.detach(), labels), gradient.float()
+        return logits.detach(), gradient.float()
 
 
 @contextmanager
@@ -90,33 +82,36 @@ def probing(model: torch.nn.Module, inputs: torch.Tensor, labels: torch.Tensor, 
     flags = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield Probe(model, inputs[:16], labels, bf16)
+        yield Probe(model, inputs[:4], labels, bf16)
     finally:
         for module, training in flags:
             module.training = training
 
 
-def _folded(plain: torch.nn.Module, sample: torch.Tensor, logits: torch.Tensor) -> torch.nn.Module:
+def _folded(model: torch.nn.Module, sample: torch.Tensor, logits: torch.Tensor) -> torch.nn.Module:
     try:
         from torch.fx.experimental.optimization import fuse
 
-        folded = _frozen(fuse(plain))
+        folded = _frozen(fuse(model))
         with torch.no_grad(), autocast(sample.device, False):
             off = float((folded(sample) - logits).abs().amax())
-    except Exception:  # a network that cannot be traced fails in any way it likes; the plain copy is as right
-        return plain
-    return folded if off <= FOLDING_ERROR else plain
+    except Exception:  # a network that cannot be traced fails in any way it likes; a plain copy is as right
+        off = torch.inf
+    return folded if off <= FOLDING_ERROR else _frozen(copy.deepcopy(model))
 
 
 def _frozen(model: torch.nn.Module) -> torch.nn.Module:
     for weight in model.parameters():
         weight.requires_grad_(False)
         weight.grad = None
-        if weight.ndim == 4:
-            # Not contiguous(): it leaves a kernel of one input channel as it is, and all that follows in
-            # NCHW.
-            weight.data = weight.data.to(memory_format=torch.channels_last)
+        weight.data = _laid_out(weight.data)
     return model
+
+
+def _laid_out(tensor: torch.Tensor) -> torch.Tensor:
+    """In channels_last where there are channels: up to three times as fast as NCHW on a CPU, whatever the weights are in."""
+    # Not contiguous(): it leaves one input channel as it is, and all that follows in NCHW.
+    return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _check(labels: torch.Tensor, classes: int) -> None:

@@ -197,7 +197,9 @@ def serve(pipe: Connection, manifest: Path, settings: Local, card: int | None) -
         while True:
             number = pipe.recv()
             try:
-                reason = attempt(do, manifest, number, settings.device, settings.threads, through=(torch.OutOfMemoryError,))
+                reason = attempt(
+                    do, manifest, number, settings.device, settings.threads, through=(torch.OutOfMemoryError,)
+                )
                 pipe.send((number, reason, False))
             except torch.OutOfMemoryError as error:
                 told = str(error).partition(". ")[0]
