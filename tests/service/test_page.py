@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from unteach.ledger import Queue
-from unteach.report.queue_page import TEMPLATES
+from unteach.report.shelf import TEMPLATES
 from unteach.service import Page
 
 

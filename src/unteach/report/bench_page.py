@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unteach.report.shelf import shelf, style
 from unteach.report.svg import INK, ORIGINAL, RETRAINED, SOFT, UNLEARNED, drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TEMPLATES = Path(__file__).parent / "templates"
 TARGETS = ("original", "retrained")
 
 
@@ -41,25 +40,21 @@ def bench_html(
     ``facts``: what is the same in all cells, by name. ``published``: source, differs, columns and rows of the paper's table, if
     there is one.
     """
-    import jinja2
     from markupsafe import Markup
 
-    shelf = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     charts = [gap_chart(table, number) for number, table in enumerate(tables)]
-    return shelf.get_template("bench.html").render(
-        style=Markup((TEMPLATES / "style.css").read_text("utf-8")),
-        title=title,
-        about=about,
-        facts=facts,
-        tables=[(table, chart and Markup(chart)) for table, chart in zip(tables, charts)],
-        published=published,
-        targets=TARGETS,
+    return (
+        shelf()
+        .get_template("bench.html")
+        .render(
+            style=style(),
+            title=title,
+            about=about,
+            facts=facts,
+            tables=[(table, chart and Markup(chart)) for table, chart in zip(tables, charts)],
+            published=published,
+            targets=TARGETS,
+        )
     )
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unteach.report.numerals import count, duration, fixed, percent, points
 from unteach.report.pictures import as_data_uri
 from unteach.report.reading import text
+from unteach.report.shelf import shelf, style
 from unteach.report.words import LIMITS, NO_VERDICT, VERDICTS
 
 if TYPE_CHECKING:
     import numpy as np
 
-TEMPLATES = Path(__file__).parent / "templates"
 NAMED = 800  # characters of ids that fit
 
 KINDS = {
@@ -51,32 +50,26 @@ def as_officer_page(
     ``names``: ids to name, as far as they fit on two pages; none unless somebody asked for it. ``pictures``: uint8 pixels,
     ``h × w`` or ``h × w × 3``, likewise.
     """
-    import jinja2
-    from markupsafe import Markup
-
-    shelf = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     told, shown = statement["predicate"], _that_fit(names)
-    return shelf.get_template("officer.html").render(
-        style=Markup((TEMPLATES / "style.css").read_text("utf-8")),
-        told=told,
-        when=_when(told["made"]["at"]),
-        kind=KINDS.get(told["request"]["kind"].partition(":")[0], "a list of records"),
-        records=f"{count(told['request']['count'])} record{'s' if told['request']['count'] != 1 else ''}",
-        verdict=VERDICTS.get(told["audit"]["verdict"], NO_VERDICT),
-        differences=[_difference(one) for one in told["audit"]["differences"]],
-        controls=[(CONTROLS[name], told["audit"]["controls"].get(name)) for name in CONTROLS],
-        cost=_cost(told["cost"]),
-        limits={title: LIMITS[title] for title in FOR_OFFICERS},
-        digests=_digests(statement),
-        names=shown,
-        unnamed=len(names) - len(shown),
-        pictures=[as_data_uri("of a record", pixels) for pixels in pictures],
+    return (
+        shelf()
+        .get_template("officer.html")
+        .render(
+            style=style(),
+            told=told,
+            when=_when(told["made"]["at"]),
+            kind=KINDS.get(told["request"]["kind"].partition(":")[0], "a list of records"),
+            records=f"{count(told['request']['count'])} record{'s' if told['request']['count'] != 1 else ''}",
+            verdict=VERDICTS.get(told["audit"]["verdict"], NO_VERDICT),
+            differences=[_difference(one) for one in told["audit"]["differences"]],
+            controls=[(CONTROLS[name], told["audit"]["controls"].get(name)) for name in CONTROLS],
+            cost=_cost(told["cost"]),
+            limits={title: LIMITS[title] for title in FOR_OFFICERS},
+            digests=_digests(statement),
+            names=shown,
+            unnamed=len(names) - len(shown),
+            pictures=[as_data_uri("of a record", pixels) for pixels in pictures],
+        )
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unteach.report import charts, contents, tables, words
@@ -13,11 +12,10 @@ from unteach.report.glossary import terms
 from unteach.report.measures import measure_histograms, measure_tables
 from unteach.report.pictures import as_data_uri
 from unteach.report.reading import at, lines, number, text, why_missing
+from unteach.report.shelf import shelf, style
 
 if TYPE_CHECKING:
     import numpy as np
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def as_html(findings: Mapping[str, Any], thumbnails: Mapping[str, np.ndarray] | None = None) -> str:
@@ -25,27 +23,23 @@ def as_html(findings: Mapping[str, Any], thumbnails: Mapping[str, np.ndarray] | 
 
     ``thumbnails``: id → uint8 pixels, ``h × w`` or ``h × w × 3``; only those of exposed records are embedded.
     """
-    import jinja2
     from markupsafe import Markup
 
-    shelf = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     drawings = {"gaps": charts.gap_chart(findings), "roc": charts.roc_chart(findings)}
-    return shelf.get_template("report.html").render(
-        style=Markup((TEMPLATES / "style.css").read_text("utf-8")),
-        charts={name: drawing and Markup(drawing) for name, drawing in drawings.items()},
-        spreads=[(title, Markup(drawing)) for title, drawing in measure_histograms(findings)],
-        histograms=[(title, Markup(drawing)) for title, drawing in charts.histograms(findings)],
-        gallery=_gallery(findings, thumbnails or {}),
-        signal=_signal(findings),
-        why=lambda *names: why_missing(findings, *names),
-        words=words,
-        **_contents(findings),
+    return (
+        shelf()
+        .get_template("report.html")
+        .render(
+            style=style(),
+            charts={name: drawing and Markup(drawing) for name, drawing in drawings.items()},
+            spreads=[(title, Markup(drawing)) for title, drawing in measure_histograms(findings)],
+            histograms=[(title, Markup(drawing)) for title, drawing in charts.histograms(findings)],
+            gallery=_gallery(findings, thumbnails or {}),
+            signal=_signal(findings),
+            why=lambda *names: why_missing(findings, *names),
+            words=words,
+            **_contents(findings),
+        )
     )
 
 

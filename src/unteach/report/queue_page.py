@@ -4,54 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unteach.report.numerals import area, areas, duration, fixed, percent
+from unteach.report.shelf import shelf, style
 from unteach.report.svg import BAND, ORIGINAL, RETRAINED, SOFT, UNLEARNED, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 
 def queue_html(told: Mapping[str, Any]) -> str:
     """The whole page, the same bytes for the same state (``ledger.Queue.as_json``, with ``spent`` and ``notes``)."""
-    import jinja2
     from markupsafe import Markup
 
-    shelf = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     runs = [run for run in told["runs"] if run["status"] == "accepted"]
     statuses = [request["status"] for request in told["requests"]]
-    return shelf.get_template("queue.html").render(
-        style=Markup((TEMPLATES / "style.css").read_text("utf-8")),
-        facts={
-            "requests": str(len(statuses)),
-            **{
-                name: str(statuses.count(name))
-                for name in ("done", "waiting", "running", "rejected", "refused")
-                if name in statuses
+    return (
+        shelf()
+        .get_template("queue.html")
+        .render(
+            style=style(),
+            facts={
+                "requests": str(len(statuses)),
+                **{
+                    name: str(statuses.count(name))
+                    for name in ("done", "waiting", "running", "rejected", "refused")
+                    if name in statuses
+                },
+                "past their due date": str(sum(request["overdue"] for request in told["requests"])),
+                "method": told["settings"]["method"]["method"],
+                "data": told["settings"]["source"]["data"],
+                "cost since last retraining": "not known"
+                if told["spent"] is None
+                else f"{percent(told['spent'])} of one",
             },
-            "past their due date": str(sum(request["overdue"] for request in told["requests"])),
-            "method": told["settings"]["method"]["method"],
-            "data": told["settings"]["source"]["data"],
-            "cost since last retraining": "not known" if told["spent"] is None else f"{percent(told['spent'])} of one",
-        },
-        charts=[(title, Markup(chart), caption) for title, chart, caption in _charts(runs)],
-        runs=[_run_row(run) for run in told["runs"]],
-        requests=told["requests"],
-        advice=told["advice"],
-        notes=told["notes"],
-        model=told["model"],
-        head=told["head"],
+            charts=[(title, Markup(chart), caption) for title, chart, caption in _charts(runs)],
+            runs=[_run_row(run) for run in told["runs"]],
+            requests=told["requests"],
+            advice=told["advice"],
+            notes=told["notes"],
+            model=told["model"],
+            head=told["head"],
+        )
     )
 
 
