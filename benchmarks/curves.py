@@ -9,7 +9,7 @@
   scores of one model on 20,000 examples by so many references;
 - *workers*: scaling.py with one process and with two, by the wall clock.
 
-How the seconds grow with the size of the request is told by story.py.
+How the seconds grow with the size of the request is told by request_size.py.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@
 
 small-cnn of 12 epochs without augmentation on 60,000 images, as `erasure.py fashion-random10`. Requests of up to 1,000 ids
 are drawn, disjoint, from the first half of that protocol's 6,000 (settings were chosen on the second half); many of the small
-ones, so that a share of right answers means something. Its three models retrained without all 6,000 stand for models retrained
-without a few of them: they miss up to a tenth of the data more. Requests of 30,000 have retrained models of their own.
+ones, so that a share of right answers means something; forms that read all retained examples get one request and one original,
+as do requests of 30,000. Its three models retrained without all 6,000 stand for models retrained
+without a few of them: they miss up to a tenth of the data more. Requests of 30,000 have two
+retrained models of their own.
 
 Seconds are own CPU of one thread, of the method with its preparation (adversarial examples anew each time), nothing else.
 Distance is the mean of how far the accuracies on forgotten ids and on the test set (2,500 images) and 100 x the AUC of confidence
@@ -21,6 +23,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,8 +46,8 @@ from unteach.store import read_json, write_json
 from unteach.types import Examples, Split
 
 PROTOCOL = PROTOCOLS["fashion-random10"]
-MANY = {1: 40, 10: 12, 100: 4, 1000: 2, 6000: 1, 30_000: 1}  # requests of each size, for each original
-DEAR = 100  # up to this size a form that reads all retained examples is run on one original and three requests
+MANY = {1: 20, 10: 8, 100: 3, 1000: 2, 6000: 1, 30_000: 1}  # requests of each size, for each original
+SMALL = 100  # up to so many ids take a lower rate
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,24 @@ class Form:
         return "optim.sample" in self.knobs
 
 
-FORMS = {
-    "finetune, all retained": Form("finetune", {"optim.lr": 0.2, "optim.epochs": 4}),
-    "amun-adv-only, all retained": Form("amun-adv-only", {"optim.lr": 0.05, "optim.epochs": 4}),
-    "amun, all retained": Form("amun", {"optim.lr": 0.05, "optim.epochs": 4}),
+def shown(size: int, least: int, method: str, rate: float, epochs: int) -> Form:
+    """So many of each set an epoch, but all ids of the request."""
+    return Form(method, {"optim.lr": rate, "optim.epochs": epochs, "optim.sample": max(least, size)})
+
+
+def rate(size: int) -> float:
+    """As chosen on other ids by --tune: for requests of 10 and 100, and of 1,000."""
+    return 0.003 if size <= SMALL else 0.03
+
+
+FORMS: dict[str, Callable[[int], Form]] = {
+    "amun-adv-only, 500 or all ids shown": lambda size: shown(size, 500, "amun-adv-only", rate(size), 1),
+    "finetune, 2,000 or all ids shown": lambda size: shown(size, 2000, "finetune", 0.1, 4),
+    "amun-adv-only, all retained, same rate": lambda size: Form(
+        "amun-adv-only", {"optim.lr": rate(size), "optim.epochs": 1}
+    ),
+    "amun-adv-only, all retained": lambda size: Form("amun-adv-only", {"optim.lr": 0.05, "optim.epochs": 4}),
+    "finetune, all retained": lambda size: Form("finetune", {"optim.lr": 0.2, "optim.epochs": 4}),
 }
 
 
@@ -86,7 +103,10 @@ class Scene:
         large = size > len(self.pool)
         folder = self.root / ("fashion-random50" if large else "fashion-random10")
         ids = tuple(self.requests(size, tune=False)[0]) if large else tuple(self.pool)
-        return [trained(PROTOCOL, self.data, number, ids, (), folder, self.engine) for number in PROTOCOL.seeds]
+        return [
+            trained(PROTOCOL, self.data, number, ids, (), folder, self.engine)
+            for number in PROTOCOL.seeds[: 2 if large else None]
+        ]
 
     def requests(self, size: int, *, tune: bool) -> list[list[str]]:
         """Disjoint requests of this size."""
@@ -232,14 +252,12 @@ def report(scene: Scene, sizes: list[int], file: Path) -> None:
     for size in sizes:
         if str(size) not in told["targets"]:
             told["targets"][str(size)] = targets(scene, size, tune=False)
-        for name, form in FORMS.items():
-            held = told["forms"].setdefault(name, {})
+        for name, made in FORMS.items():
+            held, form = told["forms"].setdefault(name, {}), made(size)
             if str(size) in held:
                 continue
-            dear = size <= DEAR and not form.sampled
-            held[str(size)] = measured(
-                scene, form, size, (0,) if dear else PROTOCOL.seeds, tune=False, most=3 if dear else 0
-            )
+            seeds, most = (PROTOCOL.seeds, 0) if form.sampled and size <= len(scene.pool) else ((0,), 1)
+            held[str(size)] = measured(scene, form, size, seeds, tune=False, most=most)
             write_json(file, told)
             tell(f"{size} ids, {name}")
 

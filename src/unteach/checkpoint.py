@@ -197,7 +197,7 @@ def check_data(checkpoint: Checkpoint, data: DataSet) -> Checkpoint:
     if not theirs or theirs == data.fingerprint:
         return checkpoint
     left_out = story.trained_on.get("left_out", [])
-    if left_out and story.trained_on.get("kept") == data.without(left_out).fingerprint:
+    if left_out and story.trained_on.get("kept") == data.fingerprint_without(left_out):
         here = set(data.train.ids.tolist())
         lists = {
             name: [each for each in story.trained_on[name] if each in here]

@@ -6,16 +6,19 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code (0 done, 2 bad input, 3 gate not passed, 130 stopped)."""
+def main(argv: Sequence[str] | None = None, before_torch: Callable[[], object] = bool) -> int:
+    """Run one verb; returns the exit code (0 done, 2 bad input, 3 gate not passed, 130 stopped).
+
+    ``before_torch`` is called when something of torch is used first, before it is loaded.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _torch_on_demand()
+    _torch_on_demand(before_torch)
     from unteach.types import Refusal
 
     try:
@@ -112,26 +115,29 @@ class _OnDemand(ModuleType):
     def __getattr__(self, name: str) -> object:
         if sys.modules.get("torch") is self:
             del sys.modules["torch"]
+            self.__dict__["before"]()
         real = importlib.import_module("torch")
         self.__dict__.update(real.__dict__)
         return getattr(real, name)
 
 
-def _torch_on_demand() -> None:
+def _torch_on_demand(before: Callable[[], object] = bool) -> None:
     """Let ``import torch`` in our modules cost nothing until torch is used: help and errors come in half a second.
 
     The standard library's lazy loader does not serve: a second ``import torch`` makes it load.
     """
     if "torch" not in sys.modules:
-        sys.modules["torch"] = _OnDemand("torch")
+        sys.modules["torch"] = awaited = _OnDemand("torch")
+        awaited.__dict__["before"] = before
 
 
 def script() -> None:
-    """Entry point of the ``unteach`` command; the process is ours, so its allocator is settled first."""
-    from unteach.runtime import settle_allocator
+    """Entry point of the ``unteach`` command: the process is ours, so its allocator and its waiting threads are settled."""
+    from unteach.runtime import Others, settle_allocator, settle_waiting
 
+    others = Others()
     settle_allocator()
-    sys.exit(main())
+    sys.exit(main(before_torch=lambda: settle_waiting(others.cores())))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def trained_on(train: Examples, left_out: Sequence[str], validation: Sequence[st
 
 def known_again(data: DataSet, left_out: Sequence[str]) -> dict[str, str]:
     """For the record of a training: by what ``check_data`` knows the data once those left out are deleted from them."""
-    return {"kept": data.without(left_out).fingerprint} if left_out else {}
+    return {"kept": data.fingerprint_without(left_out)} if left_out else {}
 
 
 def environment() -> dict[str, str]:

@@ -22,7 +22,7 @@ from unteach.data import DATA, Augment, DataSet, load
 from unteach.data import fashion as fashion_module
 from unteach.data.fashion import FILES, read_idx
 from unteach.data.pickles import read_pickle
-from unteach.types import Refusal
+from unteach.types import Examples, Refusal
 
 RNG = np.random.default_rng(0)
 
@@ -492,3 +492,16 @@ def test_every_reader_says_what_it_reads_in_a_line() -> None:
         first = (reader.__doc__ or "").partition("\n")[0]
         assert 20 < len(first) < 125, name
         assert first.endswith((".", ",")) or "(" in first, name
+
+
+def test_what_is_left_is_read_once_for_the_same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load("digits")
+    gone = data.train.ids[:3].tolist()
+    expected = data.without(gone).fingerprint
+    reads: list[int] = []
+    whole = Examples.fingerprint
+    monkeypatch.setattr(Examples, "fingerprint", lambda examples: reads.append(len(examples)) or whole(examples))
+    found = {data.fingerprint_without(names) for names in (gone, gone[::-1], tuple(gone))}
+    assert found == {expected}
+    assert reads.count(len(data.train) - 3) == 1
+    assert data.fingerprint_without(gone[:1]) != expected

@@ -46,6 +46,17 @@ class DataSet:
         gone = np.isin(self.train.ids, np.asarray([*ids], dtype=str))
         return replace(self, train=self.train.take(~gone)) if gone.any() else self
 
+    @cached_property
+    def _left(self) -> dict[frozenset[str], str]:
+        return {}
+
+    def fingerprint_without(self, ids: Collection[str]) -> str:
+        """The fingerprint without these: all pixels are read once for them, however many models left them out."""
+        gone = frozenset(ids)
+        if gone not in self._left:
+            self._left[gone] = self.without(gone).fingerprint
+        return self._left[gone]
+
     @property
     def non_members(self) -> Examples:
         """What attacks tell forgotten examples from: the unseen ones, or the test set where there are none."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @cache
-def shelf() -> Any:
+def shelf() -> Environment:
     """The environment that pages are filled in: everything escaped, nothing missing passed over."""
     import jinja2
 
@@ -23,7 +27,7 @@ def shelf() -> Any:
     )
 
 
-def style() -> Any:
+def style() -> Markup:
     """The style sheet, as it goes into a page."""
     from markupsafe import Markup
 

@@ -73,13 +73,13 @@ class Reuse:
         if seen in checkpoint.scored:
             return checkpoint.scored[seen]
         file = None
-        if self.cache is not None:
+        if self.cache is not None and engine.world == 1:  # several processes would have to agree on what is there
             told = [checkpoint.fingerprint, part.fingerprint(), _here(engine)]
             file = self.cache.folder / "scores" / f"{digest_of(told)[:32]}.safetensors"
         found = _read(file, len(part))
         if found is None:
             found = engine.logits(engine.place(checkpoint.model), part.inputs)
-            if file is not None and engine.rank == 0:
+            if file is not None:
                 save_tensors(file, {"logits": found}, {})
         checkpoint.scored[seen] = found
         return found
@@ -88,18 +88,19 @@ class Reuse:
     def searched(self, method: Method, original: Checkpoint, engine: Engine) -> Iterator[None]:
         """Inside, the method's file of adversarial examples holds what earlier runs found for this model and search."""
         file: Path | None = getattr(method, "stored", None)
-        if self.cache is None or file is None or engine.rank > 0:
+        if self.cache is None or file is None:
             yield
             return
         search: Any = getattr(method, "attack", method)
         told = {**record(search), "stored": None}
         key = digest_of([original.fingerprint, type(search).__name__, told, _here(engine)])
         kept = self.cache.folder / "searched" / f"{key[:32]}.safetensors"
-        if kept.is_file() and not file.is_file():
+        if engine.rank == 0 and kept.is_file() and not file.is_file():
             _copy(kept, file)
+        engine.wait()
         before = file.stat().st_mtime_ns if file.is_file() else 0
         yield
-        if file.is_file() and file.stat().st_mtime_ns != before:
+        if engine.rank == 0 and file.is_file() and file.stat().st_mtime_ns != before:
             _copy(file, kept)
 
 

@@ -58,7 +58,7 @@ class Serve:
         queue = Queue(self.queue)
         queue.state()
         uvicorn = _uvicorn()
-        from unteach.report.queue_page import TEMPLATES
+        from unteach.report.shelf import TEMPLATES
         from unteach.service.app import application
 
         worker = Worker(queue, running(queue, self._flags()))
