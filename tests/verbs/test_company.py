@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,8 +58,8 @@ def original(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Checkpo
 @pytest.fixture(scope="module")
 def company(source, data, parts, original, tmp_path_factory: pytest.TempPathFactory) -> Company:  # type: ignore[no-untyped-def]
     """All models of the small tier, made."""
-    depth = Depth(tier="smoke", cache=tmp_path_factory.mktemp("cache"), executor=Local(workers=1, device="cpu"))
-    planned = depth.company(data, source, original, RECIPE, parts, METHOD, 0, "fp32")
+    depth, cache = Depth(tier="smoke", executor=Local(workers=1, device="cpu")), tmp_path_factory.mktemp("cache")
+    planned = depth.company(data, source, original, RECIPE, parts, METHOD, 0, "fp32", cache)
     return depth.gather(replace(planned, tier=SMALL), original, Engine(accelerator="cpu"))
 
 
@@ -119,9 +120,9 @@ def test_a_method_of_whole_classes_has_no_shadows(company: Company, parts: Split
 
 
 def test_a_method_that_needs_validation_data_makes_no_others(
-    source: DataSpec, data: DataSet, original: Checkpoint, parts: Split
+    source: DataSpec, data: DataSet, original: Checkpoint, parts: Split, tmp_path: Path
 ) -> None:
-    planned = Depth(tier="strong").company(data, source, original, RECIPE, parts, Dau(), 0, "fp32")
+    planned = Depth(tier="strong").company(data, source, original, RECIPE, parts, Dau(), 0, "fp32", tmp_path)
     assert planned.method is None
     assert not planned.has("unlearned")
 

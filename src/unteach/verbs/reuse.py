@@ -15,6 +15,7 @@ import torch
 from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet
 from unteach.engine import Engine
+from unteach.models import MODELS, Blueprint
 from unteach.provenance import environment
 from unteach.references.cache import Cache, Record, weights_of
 from unteach.references.job import TrainingJob, made_with
@@ -26,15 +27,15 @@ from unteach.types import Examples, Method, Refusal
 class Reuse:
     """Retrained models, logits and adversarial examples by their keys, in a cache; without one, nothing is shared.
 
-    Only what this machine made with the same versions, precision and number of threads is taken: a run ends with the same
-    bytes whether the cache held it or not.
+    Only what this machine made with the same versions, precision and number of threads is taken, and only of networks that are
+    ours, whose weights and settings tell all that they answer: a run ends with the same bytes whether the cache held it or not.
     """
 
     cache: Cache | None = None
 
     def trained(self, job: TrainingJob, data: DataSet, path: Path, engine: Engine) -> Checkpoint:
         """Do a training, or find it done: here, or in the cache, from where it is copied; the cache gets a copy of a new one."""
-        if self.cache is None:
+        if self.cache is None or job.blueprint.name not in MODELS:
             return job(data, path, engine)
         key, here = job.key(data.fingerprint), _here(engine)
         known, kept = self.cache.record(key), self.cache.weights(key)
@@ -73,8 +74,11 @@ class Reuse:
         if seen in checkpoint.scored:
             return checkpoint.scored[seen]
         file = None
-        if self.cache is not None and engine.world == 1:  # several processes would have to agree on what is there
-            told = [checkpoint.fingerprint, part.fingerprint(), _here(engine)]
+        plain = _plain(checkpoint)
+        if (
+            self.cache is not None and plain and engine.world == 1
+        ):  # several processes would have to agree on what is there
+            told = [checkpoint.fingerprint, plain, part.fingerprint(), _here(engine)]
             file = self.cache.folder / "scores" / f"{digest_of(told)[:32]}.safetensors"
         found = _read(file, len(part))
         if found is None:
@@ -88,12 +92,13 @@ class Reuse:
     def searched(self, method: Method, original: Checkpoint, engine: Engine) -> Iterator[None]:
         """Inside, the method's file of adversarial examples holds what earlier runs found for this model and search."""
         file: Path | None = getattr(method, "stored", None)
-        if self.cache is None or file is None:
+        plain = _plain(original)
+        if self.cache is None or file is None or not plain:
             yield
             return
         search: Any = getattr(method, "attack", method)
         told = {**record(search), "stored": None}
-        key = digest_of([original.fingerprint, type(search).__name__, told, _here(engine)])
+        key = digest_of([original.fingerprint, plain, type(search).__name__, told, _here(engine)])
         kept = self.cache.folder / "searched" / f"{key[:32]}.safetensors"
         if engine.rank == 0 and kept.is_file() and not file.is_file():
             _copy(kept, file)
@@ -102,6 +107,15 @@ class Reuse:
         yield
         if engine.rank == 0 and file.is_file() and file.stat().st_mtime_ns != before:
             _copy(file, kept)
+
+
+def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How a network of ours was made; nothing where code from outside made it, or hooks change what it sees or says."""
+    made = getattr(checkpoint.model, "unteach_blueprint", None)
+    if not isinstance(made, Blueprint) or made.name not in MODELS:
+        return {}
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in checkpoint.model.modules())
+    return {} if hooked else made.as_json()
 
 
 def _here(engine: Engine) -> dict[str, str]:
