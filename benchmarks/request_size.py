@@ -173,6 +173,23 @@ def distance(rows: list[list[float]], target: list[list[float]]) -> float:
     return 100 * float(off.mean())
 
 
+def aim(told: dict[str, Any], size: int, rows: list[list[float]]) -> list[list[float]]:
+    """The retrained models' readings of the very requests that these rows are of: all of a size, or the first ones."""
+    some = told.get("some", {}).get(f"{size}, first {len(rows)}")
+    return (some or told["targets"][str(size)])["retrained"]  # type: ignore[no-any-return]
+
+
+def compared(scene: Scene, told: dict[str, Any], file: Path) -> None:
+    """Targets of the first requests of a size, for forms that were run on no more."""
+    some = told.setdefault("some", {})
+    for form in told["forms"].values():
+        for size, found in form.items():
+            count, key = len(found["rows"]), f"{size}, first {len(found['rows'])}"
+            if count < MANY[int(size)] and key not in some:
+                some[key] = targets(scene, int(size), tune=False, most=count)
+                write_json(file, told)
+
+
 def summary(told: dict[str, Any], sizes: list[int]) -> str:
     head = ["ids", "form", "requests", "forget", "test", "AUC", "distance", "CPU s", "epochs", "of retraining"]
     lines = []
@@ -199,18 +216,22 @@ def summary(told: dict[str, Any], sizes: list[int]) -> str:
             rows = found["rows"]
             seconds, epochs = (statistics.median(row[at] for row in rows) for at in (3, 4))
             price = [f"{seconds:.2f}", f"{epochs:.3f}", f"{100 * epochs / PROTOCOL.recipe.cost:.1f} %"]
-            off = f"{distance(rows, aims['retrained']):.2f}"
+            off = f"{distance(rows, aim(told, size, rows)):.2f}"
             lines.append([f"{size:,}", name, str(len(rows)), *points(rows), off, *price])
     return markdown(head, lines)
 
 
-def points(told: list[list[float]]) -> list[str]:
-    """Means with standard errors over models or requests."""
-    rows = np.array(told)
-    mean, error = rows.mean(axis=0), rows.std(axis=0, ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else rows[0] * 0
+def points(each: list[list[float]]) -> list[str]:
+    """Means with standard errors over models or requests; of one, the reading alone."""
+    rows = np.array(each)
+    mean = rows.mean(axis=0)
+    told = [f"{100 * mean[0]:.2f}", f"{100 * mean[1]:.2f}", f"{mean[2]:.3f}"]
+    if len(rows) == 1:
+        return told
+    error = rows.std(axis=0, ddof=1) / len(rows) ** 0.5
     return [
-        *(f"{100 * mean[at]:.2f} ± {100 * error[at]:.2f}" for at in (0, 1)),
-        f"{mean[2]:.3f} ± {error[2]:.3f}",
+        f"{text} ± {off}"
+        for text, off in zip(told, (f"{100 * error[0]:.2f}", f"{100 * error[1]:.2f}", f"{error[2]:.3f}"))
     ]
 
 
@@ -260,6 +281,7 @@ def report(scene: Scene, sizes: list[int], file: Path) -> None:
             held[str(size)] = measured(scene, form, size, seeds, tune=False, most=most)
             write_json(file, told)
             tell(f"{size} ids, {name}")
+    compared(scene, told, file)
 
 
 def draw(told: dict[str, Any], sizes: list[int], path: Path) -> None:
@@ -271,7 +293,7 @@ def draw(told: dict[str, Any], sizes: list[int], path: Path) -> None:
     for name, form in told["forms"].items():
         here = [size for size in sizes if str(size) in form]
         seconds = [statistics.median(row[3] for row in form[str(size)]["rows"]) for size in here]
-        off = [distance(form[str(size)]["rows"], told["targets"][str(size)]["retrained"]) for size in here]
+        off = [distance(form[str(size)]["rows"], aim(told, size, form[str(size)]["rows"])) for size in here]
         line = "-" if "shown" in name else "--"
         left.plot(here, seconds, line, marker="o", label=name)
         right.plot(here, off, line, marker="o", label=name)
