@@ -110,3 +110,15 @@ def test_adversarial_examples_outlive_the_run(case: Any, tmp_path: Path) -> None
     assert found[1][0]["epochs"] == pytest.approx(found[0][0]["epochs"])
     assert case.forget(tmp_path / "other", "--attack.kind", "fgsm", "--references", "0").code == 0
     assert len(list((tmp_path / "cache" / "searched").iterdir())) == 2
+
+
+def test_what_runs_share_of_the_forgotten_can_be_deleted(case: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+    assert case.forget(tmp_path / "one", "--references", "0").code == 0
+    cache = tmp_path / "cache"
+    held = [path for kind in ("scores", "searched") for path in (cache / kind).iterdir()]
+    assert len(held) == 3 * 3 + 1
+    asked = ("cache", "--folder", cache, "--drop", "answers")
+    assert "10 files of answers" in run(*asked).out
+    assert all(path.exists() for path in held), "it was only said"
+    assert "deleted" in run(*asked, "--delete", "true").out
+    assert not any(path.exists() for path in held)

@@ -16,6 +16,8 @@ from unteach.logit_store import LogitStore
 from unteach.store import read_json, restored, write_json
 from unteach.types import Refusal
 
+SHARED = ("scores", "searched")  # logits of examples; adversarial examples, which look like those they were found for
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -58,8 +60,8 @@ class Cache:
     """Models and logits of jobs by their keys: digests of all that decides their bytes.
 
     ``records/KEY.json``, ``weights/KEY.safetensors``, a logit store for each data set and number of views, ``clusters/`` of
-    near-duplicates, and ``scratch/KEY/`` for jobs underway. Every file is written whole or not at all; two processes that do
-    the same job write the same bytes.
+    near-duplicates, what runs have in common (``SHARED``), and ``scratch/KEY/`` for jobs underway. Every file is written whole
+    or not at all; two processes that do the same job write the same bytes.
     """
 
     folder: Path
@@ -79,6 +81,15 @@ class Cache:
     def clusters(self, data_fingerprint: str) -> Path:
         """The file of near-duplicates among these data."""
         return self.folder / "clusters" / f"{data_fingerprint[:16]}.safetensors"
+
+    def shared(self, kind: str, key: str) -> Path:
+        """The file of something of one of the ``SHARED`` kinds."""
+        return self.folder / kind / f"{key[:32]}.safetensors"
+
+    def answers(self, idle: float) -> Iterator[Path]:
+        """What runs have in common and hold of single examples, forgotten ones too, untouched for ``idle`` seconds."""
+        files = (path for kind in SHARED for path in sorted((self.folder / kind).glob("*.safetensors")))
+        return (path for path in files if time.time() - path.stat().st_mtime >= idle)
 
     def record(self, key: str) -> Record | None:
         """What is known of a job's products; None where there are none, or the record is damaged."""

@@ -24,7 +24,8 @@ class CacheRun:
     folder: Path = Path("runs/cache")
     """The cache."""
     drop: str = ""
-    """What could go: models (with their logits), weights (logits stay), or leftovers (of stopped jobs, and damaged models)."""
+    """What could go: models (with their logits), weights (logits stay), answers (logits and adversarial examples that runs have
+    in common, also of forgotten examples), or leftovers (of stopped jobs, and damaged models)."""
     kind: str = ""
     """Only models of this kind: training or unlearning."""
     only_data: str = ""
@@ -44,12 +45,18 @@ class CacheRun:
         _show(records, damaged)
         if self.drop == "leftovers":
             self._drop_leftovers(cache, damaged)
+        elif self.drop == "answers":
+            answers = list(cache.answers(self.older_than * DAY))
+            self._drop_files(answers, f"{len(answers)} files of answers")
         elif self.drop:
             self._drop_models(cache, [record for record in records if self._meant(record)])
         return 0
 
     def _check(self) -> None:
-        for name, known in (("drop", ("models", "weights", "leftovers")), ("kind", ("training", "unlearning"))):
+        for name, known in (
+            ("drop", ("models", "weights", "answers", "leftovers")),
+            ("kind", ("training", "unlearning")),
+        ):
             value = getattr(self, name)
             if value and value not in known:
                 raise Refusal(f"expected --{name} {', '.join(known)}, got {value!r}; choose one or leave it out")
@@ -75,12 +82,14 @@ class CacheRun:
 
     def _drop_leftovers(self, cache: Cache, damaged: list[Record]) -> None:
         files = list(cache.leftovers(self.older_than * DAY))
-        self._say(f"{len(damaged)} damaged models and {len(files)} files", sum(path.stat().st_size for path in files))
-        if self.delete:
-            for record in damaged:
-                cache.remove(record)
-            for path in files:
-                path.unlink(missing_ok=True)
+        self._drop_files(files, f"{len(damaged)} damaged models and {len(files)} files")
+        for record in damaged if self.delete else ():
+            cache.remove(record)
+
+    def _drop_files(self, files: list[Path], what: str) -> None:
+        self._say(what, sum(path.stat().st_size for path in files))
+        for path in files if self.delete else ():
+            path.unlink(missing_ok=True)
 
     def _say(self, what: str, size: int) -> None:
         print(f"{what}, {size / 1e6:.1f} MB: {'deleted' if self.delete else 'would be deleted with --delete true'}")

@@ -73,13 +73,11 @@ class Reuse:
         seen = digest_of(part.ids.tolist())
         if seen in checkpoint.scored:
             return checkpoint.scored[seen]
-        file = None
-        plain = _plain(checkpoint)
-        if (
-            self.cache is not None and plain and engine.world == 1
-        ):  # several processes would have to agree on what is there
+        file, plain = None, _plain(checkpoint)
+        # Several processes would have to agree on what is there.
+        if self.cache is not None and plain and engine.world == 1:
             told = [checkpoint.fingerprint, plain, part.fingerprint(), _here(engine)]
-            file = self.cache.folder / "scores" / f"{digest_of(told)[:32]}.safetensors"
+            file = self.cache.shared("scores", digest_of(told))
         found = _read(file, len(part))
         if found is None:
             found = engine.logits(engine.place(checkpoint.model), part.inputs)
@@ -99,7 +97,7 @@ class Reuse:
         search: Any = getattr(method, "attack", method)
         told = {**record(search), "stored": None}
         key = digest_of([original.fingerprint, plain, type(search).__name__, told, _here(engine)])
-        kept = self.cache.folder / "searched" / f"{key[:32]}.safetensors"
+        kept = self.cache.shared("searched", key)
         if engine.rank == 0 and kept.is_file() and not file.is_file():
             _copy(kept, file)
         engine.wait()
