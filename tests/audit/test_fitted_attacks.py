@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from unteach.audit.finding import Skipped
-from unteach.audit.fitted_attacks import ShapeAttack, entropy_attack, fitted_findings, scrub_attack
+from unteach.audit.fitted_attacks import ShapeAttack, _folds, entropy_attack, fitted_findings, scrub_attack
 from unteach.audit.games import pools
 from unteach.audit.nomus import forgetting_score
 from unteach.audit.statistics import auc
@@ -59,6 +61,35 @@ def test_copies_in_two_folds_leak_and_grouped_folds_do_not():
     person = np.repeat(np.arange(80), 15)
     assert shape_auc(values[:600], values[600:]) > 0.8
     assert shape_auc(values[:600], values[600:], person) == pytest.approx(0.5, abs=0.2)
+
+
+@given(
+    groups=st.lists(st.integers(0, 8), min_size=6, max_size=60),
+    sides=st.lists(st.booleans(), min_size=60, max_size=60),
+    folds=st.integers(2, 5),
+    seed=st.integers(0, 99),
+)
+def test_folds_keep_groups_whole_and_sides_apart(groups, sides, folds, seed):
+    group, forget = np.array(groups), np.array(sides[: len(groups)])
+    on_side = [set(group[forget].tolist()), set(group[~forget].tolist())]
+    assume(min(map(len, on_side)) >= folds)
+    fold = _folds(forget, group, folds, seed)
+    fold_of = {name: set(fold[group == name].tolist()) for name in on_side[0] | on_side[1]}
+    assert all(len(found) == 1 for found in fold_of.values()), "no group in two folds"
+    for names in on_side:
+        counts = np.bincount([min(fold_of[name]) for name in names], minlength=folds)
+        assert counts.max() - counts.min() <= 1, "either side's groups go round evenly"
+
+
+def test_several_models_at_once_are_each_alone():
+    rng = np.random.default_rng(5)
+    scores, forget, groups = rng.standard_normal((3, 90, 2)), np.arange(90) < 40, np.arange(90) // 2
+    together = ShapeAttack(trees=5)(scores, forget, groups, seed=3)
+    assert together.shape == (3, 90)
+    for number, one in enumerate(scores):
+        assert (ShapeAttack(trees=5)(one, forget, groups, seed=3) == together[number]).all()
+    with pytest.raises(Refusal, match="leaf of 1 or more"):
+        ShapeAttack(leaf=0)
 
 
 def test_scrub_balances_and_clips():

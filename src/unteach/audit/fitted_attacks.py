@@ -69,32 +69,62 @@ class ShapeAttack:
     depth: int = 3
     """Largest depth of a tree, 1 or more."""
     trees: int = 30
-    """Trees in the sum, each fitted to a random half of the data, 1 or more."""
+    """Trees in the sum, 1 or more."""
+    leaf: int = 5
+    """Fewest examples in a leaf, 1 or more."""
     folds: int = 5
     """Parts of the data that are scored in turn by trees fitted to the others, 2 or more."""
 
     def __post_init__(self) -> None:
-        if self.depth < 1 or self.trees < 1 or self.folds < 2:
-            raise Refusal(f"expected depth and trees of 1 or more, and 2 folds or more, got {self}; see the defaults")
+        if min(self.depth, self.trees, self.leaf) < 1 or self.folds < 2:
+            raise Refusal(
+                f"expected depth, trees and leaf of 1 or more, and 2 folds or more, got {self}; see the defaults"
+            )
 
     def __call__(self, scores: np.ndarray, forget: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> np.ndarray:
-        """Chance of being a forget example, shape ``n``.
+        """Chance of being a forget example, of the scores' shape without columns.
 
-        ``scores``: ``n × columns``, ``forget``: bool, ``groups``: the unit of each example, of which both sides need two.
+        ``scores``: ``n × columns``, or of several models ``models × n × columns``, which share the parts. ``forget``: bool,
+        ``groups``: the unit of each example, of which both sides need two.
         """
-        from sklearn.ensemble import GradientBoostingClassifier
-        from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.model_selection import PredefinedSplit, cross_val_predict
+        from threadpoolctl import threadpool_limits
 
         units = units_of(forget, groups)
         if units < 2:
             raise Refusal(f"expected two or more groups on both sides, got {units}; give more")
-        # Not the histogram form: its threads wait for each other, minutes long where neighbours use the cores.
-        trees = GradientBoostingClassifier(
-            max_depth=self.depth, n_estimators=self.trees, subsample=0.5, random_state=seed
+        trees = HistGradientBoostingClassifier(
+            max_depth=self.depth,
+            max_iter=self.trees,
+            min_samples_leaf=self.leaf,
+            early_stopping=False,
+            random_state=seed,
         )
-        splits = StratifiedGroupKFold(min(self.folds, units), shuffle=True, random_state=seed)
-        found = cross_val_predict(trees, scores, forget, groups=groups, cv=splits, method="predict_proba")
-        return np.asarray(found[:, 1])
+        parts = PredefinedSplit(_folds(forget, groups, min(self.folds, units), seed))
+        # Several threads wait for each other, minutes long where neighbours use the cores.
+        with threadpool_limits(1, user_api="openmp"):
+            found = [
+                cross_val_predict(trees, one, forget, cv=parts, method="predict_proba")[:, 1]
+                for one in scores.reshape(-1, *scores.shape[-2:])
+            ]
+        return np.stack(found).reshape(scores.shape[:-1])
+
+
+def _folds(forget: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The fold of each example: groups are shuffled, put in order by their sides and dealt out in turn.
+
+    Those with examples on both sides stand between the others, so that each side's groups go round evenly and none of a few
+    folds has all of them. scikit-learn's StratifiedGroupKFold takes seconds for thousands of groups of one.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    on = np.zeros((2, len(names)), dtype=bool)
+    on[forget.astype(int), group] = True
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    dealt = shuffled[np.argsort((on[1].astype(int) - on[0])[shuffled], kind="stable")]
+    fold = np.empty(len(names), dtype=int)
+    fold[dealt] = np.arange(len(names)) % count
+    return fold[group]
 
 
 def units_of(forget: np.ndarray, groups: np.ndarray) -> int:
@@ -181,9 +211,9 @@ def _shape(readings: list[Reading], pool: Pools, attack: ShapeAttack | None, see
     if len(pool.unseen) == 0 or (units := units_of(forget, groups)) < _FEWEST:
         reason = f"it takes {_FEWEST} independent examples or groups a side"
         return Skipped(name=name, family="membership", reason=reason)
-    scores = [
-        attack(np.stack([one.phi, one.entropy, one.loss], 1)[rows], forget, groups, seed=seed) for one in readings
-    ]
+    scores = attack(
+        np.stack([np.stack([one.phi, one.entropy, one.loss], 1)[rows] for one in readings]), forget, groups, seed=seed
+    )
     pair = None if pool.groups is None else (groups[forget], groups[~forget])
     estimate = resample.auc_estimate(scores[0][None, forget], scores[0][None, ~forget], np.ones(1), pair, seed)
     return Finding(
