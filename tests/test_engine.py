@@ -46,6 +46,15 @@ def test_logits_leave_the_model_as_it_is(model: torch.nn.Module) -> None:
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_a_model_straight_from_its_file_is_scored_in_the_quick_layout() -> None:
+    made = build(Blueprint(name="small-cnn", classes=3, shape=(1, 8, 8)), seed=0)
+    inner = made[5].weight
+    assert not inner.is_contiguous(memory_format=torch.channels_last)
+    found = exact().logits(made, blobs().inputs)
+    assert made[5].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, exact().logits(exact().place(made), blobs().inputs))
+
+
 def test_training_flags_come_back_even_when_the_model_fails(model: torch.nn.Module) -> None:
     flags = [module.training for module in model.modules()]
     with pytest.raises(RuntimeError):

@@ -86,7 +86,7 @@ def _look(model: torch.nn.Module, examples: dict[str, Examples], engine: Engine)
     """Accuracies, and how far forgotten and retained examples are apart; not billed, for it is no part of the method."""
     billed, seen, sure = engine.meter.forwards, {}, {}
     for name, part in examples.items():
-        logits = engine.logits(engine.place(model), part.inputs).nan_to_num(0.0)
+        logits = engine.logits(model, part.inputs).nan_to_num(0.0)
         seen[name] = float(part.task.correct(logits, part.labels).mean())
         sure[name] = part.task.confidence(logits, part.labels).numpy()
     engine.meter.forwards = billed

@@ -231,11 +231,11 @@ class Engine:
     ) -> torch.Tensor:
         """Logits of every input: eval mode, no augmentation, given order, fp32, on the CPU; shape ``n × classes``.
 
-        The model's bytes and training flags are left as they were. ``exact=False`` allows bf16, for accuracies during a
-        job; scores that an audit reads are exact. Of several processes each takes whole batches, so that the arithmetic, and
-        on a CPU every bit of it, is that of one process.
+        The model is placed (``place``); its bytes and training flags are left as they were. ``exact=False`` allows bf16, for
+        accuracies during a job; scores that an audit reads are exact. Of several processes each takes whole batches, so that the
+        arithmetic, and on a CPU every bit of it, is that of one process.
         """
-        mine = self.share(len(inputs), batch)
+        mine, model = self.share(len(inputs), batch), self.place(model)
         out = torch.zeros(0, 0)
         whole = whole_fp32(self.device) if exact else nullcontext()
         with evaluating(model), torch.no_grad(), autocast(self.device, self.bf16 and not exact), whole:

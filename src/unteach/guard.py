@@ -97,7 +97,7 @@ class Aim:
 
         billed = engine.meter.forwards
         sure = [
-            part.task.confidence(engine.logits(engine.place(model), part.inputs).nan_to_num(0.0), part.labels)
+            part.task.confidence(engine.logits(model, part.inputs).nan_to_num(0.0), part.labels)
             for part in (self.forget, self.unseen)
         ]
         engine.meter.forwards = billed
@@ -172,7 +172,7 @@ class Watch:
 def accuracy(model: torch.nn.Module, examples: Examples, engine: Engine) -> float:
     """Share of right answers (0–1), eval mode; not billed, for it is no part of the method."""
     billed = engine.meter.forwards
-    logits = engine.logits(engine.place(model), examples.inputs, exact=False)
+    logits = engine.logits(model, examples.inputs, exact=False)
     engine.meter.forwards = billed
     if not bool(torch.isfinite(logits).all()):
         return 0.0

@@ -79,7 +79,7 @@ class Case:
 
         counter = FlopCounterMode(display=False)
         with counter:
-            self.engine.logits(self.engine.place(self.model), self.retain.inputs[:2])
+            self.engine.logits(self.model, self.retain.inputs[:2])
         return int(counter.get_total_flops()) // min(2, len(self.retain))
 
     @cached_property
@@ -97,8 +97,7 @@ class Case:
     @cached_property
     def answers(self) -> dict[str, torch.Tensor]:
         """The model's logits on what is looked at, float32 ``n × classes`` a part."""
-        placed = self.engine.place(self.model)
-        return {name: self.engine.logits(placed, part.inputs) for name, part in self.looked.items()}
+        return {name: self.engine.logits(self.model, part.inputs) for name, part in self.looked.items()}
 
     def correct(self, name: str) -> np.ndarray:
         """Right answers (0–1) on what is looked at of a part."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from unteach.preflight.case import USUAL, Case
@@ -63,8 +65,8 @@ def inspect_pixels(case: Case) -> list[Remark]:
 def _unsteady(case: Case) -> list[Remark]:
     seen = case.looked["retain"].inputs
     part = seen[: max(min(16, len(seen)) // 2 * 2, 1)]  # whole pairs: one example alone has no batch statistics
-    placed, ask = case.engine.place(case.model), case.engine.logits
-    first, again, pairs = ask(placed, part), ask(placed, part), ask(placed, part, batch=2)
+    ask = partial(case.engine.logits, case.model, part)
+    first, again, pairs = ask(), ask(), ask(batch=2)
     size = max(1.0, float(first.abs().max()))
     random, company = (float((first - other).abs().max()) / size for other in (again, pairs))
     if random > STEADY:

@@ -22,7 +22,7 @@ def features_of(model: torch.nn.Module, examples: Examples, engine: Engine) -> n
     from unteach.models.penultimate import Penultimate
 
     last_linear(model)
-    found = engine.logits(Penultimate(engine.place(model)), examples.inputs).double().numpy()
+    found = engine.logits(Penultimate(model), examples.inputs).double().numpy()
     if not np.isfinite(found).all():
         raise Refusal("expected finite features, got NaN or infinity; check the checkpoints and the inputs")
     return found

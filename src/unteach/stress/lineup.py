@@ -171,7 +171,7 @@ def auc_finding(
 
 def answers(model: torch.nn.Module, examples: Examples, engine: Engine) -> torch.Tensor:
     """A model's logits of these examples, float32 ``n × classes``, exact and in eval mode; NaN and infinity are refused."""
-    logits = engine.logits(engine.place(model), examples.inputs)
+    logits = engine.logits(model, examples.inputs)
     if not bool(torch.isfinite(logits).all()):
         raise Refusal("expected finite logits, got NaN or infinity; check the checkpoints and the inputs")
     return logits

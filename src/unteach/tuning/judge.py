@@ -54,7 +54,7 @@ class Judge:
             if name == "unseen" and part is self.validation:
                 scores[name] = scores["validation"]
                 continue
-            logits = engine.logits(engine.place(model), part.inputs)
+            logits = engine.logits(model, part.inputs)
             if not torch.isfinite(logits).all():
                 return None
             accuracy[name] = float(part.task.correct(logits, part.labels).mean())

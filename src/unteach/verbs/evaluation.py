@@ -109,7 +109,7 @@ def evaluate(
         seed=seed,
     )
     if company and engine.rank == 0:
-        digest, doubts = write_split(folder / "split.csv", parts, data)
+        digest, doubts = write_split(folder / "split.csv", parts, data, company.cache)
         findings |= {"tier": company.words(), "doubts": [*findings["doubts"], *doubts], "split": digest}
     findings["doubts"] = [*findings["doubts"], *data.notes]
     findings |= _story(data, parts, cast, spec, seed, signals)

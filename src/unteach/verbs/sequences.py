@@ -64,7 +64,7 @@ class Requests:
 
     def _logits(self, model: torch.nn.Module) -> torch.Tensor:
         engine = self.bench.engine
-        return torch.cat([engine.logits(engine.place(model), part.inputs) for part in self.judged])
+        return torch.cat([engine.logits(model, part.inputs) for part in self.judged])
 
     def cell(self, cell: Cell, original: Checkpoint) -> None:
         """Do the cell, or find it done."""

@@ -64,7 +64,7 @@ class Scorer:
     def logits(self, part: Examples) -> torch.Tensor:
         """Logits ``n × classes``."""
         if id(part) not in self._seen:
-            self._seen[id(part)] = self.engine.logits(self.engine.place(self.checkpoint.model), part.inputs)
+            self._seen[id(part)] = self.engine.logits(self.checkpoint.model, part.inputs)
         return self._seen[id(part)]
 
     def answers(self, part: Examples) -> tuple[torch.Tensor, np.ndarray]:
