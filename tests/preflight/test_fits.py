@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from unteach.data import DataSet
 from unteach.preflight.fits import USUAL, judge_fit, trace_origin
@@ -99,12 +97,10 @@ class Guesses(torch.nn.Module):
         return torch.sin((x.flatten(1)[:, :3] + x.sum((1, 2, 3))[:, None]) * (1e4 + self.seed))
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10**6))
-def test_no_order_of_classes_is_read_into_noise(make: Any, data: DataSet, seed: int) -> None:
+def test_no_order_of_classes_is_read_into_noise(make: Any, data: DataSet) -> None:
     """Of 110 guesses a tenth more can be made right by the best of the exchanges; not on examples it was not chosen by."""
-    (found,) = judge_fit(make(Guesses(seed), data))
-    assert "seem" not in found.sentence
+    fooled = ["seem" in judge_fit(make(Guesses(seed), data))[0].sentence for seed in range(100)]
+    assert sum(fooled) <= 1, "of six readings at one in ten thousand each"
 
 
 def test_several_labels_an_example(make: Any, data: DataSet) -> None:
