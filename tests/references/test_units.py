@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from made import blobs
-from unteach.data import DataSet
+from unteach.data import DataSet, split
+from unteach.data.manifest import Manifest
 from unteach.references import Cache, Halves
-from unteach.references.units import units_in
+from unteach.references.units import clusters_in, units_in
 from unteach.verbs.company import clusters_of
+from unteach.verbs.split_manifest import write_split
 
 
 def with_a_twin(groups: bool = False) -> DataSet:
@@ -66,3 +68,18 @@ def test_intervals_get_the_clusters_of_what_is_judged(tmp_path: Path) -> None:
     assert found is not None
     assert found[1] == found[2] != found[0]
     assert clusters_of(company, np.array(["5", "2", "t1"])) is None, "all of these are alone"
+
+
+def test_the_split_of_an_audit_takes_the_twins_that_the_cache_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, cache = with_a_twin(), Cache(tmp_path)
+    clusters_in(data, cache)
+    monkeypatch.setattr("unteach.references.units.twins", None)
+    parts = split(data.train, ["2", "5"])
+    digest, doubts = write_split(tmp_path / "split.csv", parts, data, cache)
+    assert doubts == ["1 test examples have near-duplicates among the forgotten ones, so they are not wholly unseen."]
+    found = Manifest.read(tmp_path / "split.csv", digest=digest)
+    assert found.clusters is not None
+    twins = {name for name, cluster in zip(found.ids, found.clusters) if (found.clusters == cluster).sum() > 1}
+    assert twins == {"2", "t0"}

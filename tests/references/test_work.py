@@ -17,6 +17,7 @@ from unteach.references.cache import opened
 from unteach.references.executors import Local
 from unteach.references.manifest import Manifest, jobs_of, read
 from unteach.references.plan import Retrains
+from unteach.references.pool import pack
 from unteach.references.stages import run
 from unteach.references.work import do, score
 from unteach.types import Refusal
@@ -112,6 +113,31 @@ def test_without_weights_only_logits_stay(logits: Any, make: Any, whole: Manifes
     assert manifest.left() == []
     with pytest.raises(Refusal, match="got neither"):
         replace(manifest, views=0)
+
+
+def test_the_first_keep_their_weights_where_others_do_not(make: Any, whole: Manifest, tmp_path: Path) -> None:
+    manifest = make(tmp_path, keep_weights=False, shown=1, jobs=whole.jobs[:3])
+    assert run(manifest.write(), ONE) == []
+    assert [path.stem for path in (tmp_path / "weights").glob("*.safetensors")] == [manifest.keys[0]]
+    manifest.cache.drop_weights(manifest.keys[0])
+    assert manifest.left() == [0]
+    assert read(manifest.write()).left() == [0], "the file tells it too"
+
+
+def test_the_longest_begin(whole: Manifest, data: DataSet, tmp_path: Path) -> None:
+    few, many = np.arange(240) < 40, np.arange(240) < 200
+    sized = [replace(whole.jobs[0], kept=pack(mask)) for mask in (few, many)]  # type: ignore[call-arg]
+    retrained = replace(whole.jobs[0], kept="", left_out=(str(data.train.ids[0]),))  # type: ignore[call-arg]
+    manifest = replace(copied(whole, tmp_path), jobs=(sized[0], sized[1], retrained, whole.jobs[1]))
+    heard: list[int] = []
+
+    def no_one(path: Path, numbers: Any, tell: Any) -> None:
+        heard.extend(numbers)
+
+    assert run(manifest.write(), no_one) == [0, 1, 2]
+    assert heard == [2, 1, 0], "nearly all examples, 200, 40; the other is done"
+    assert manifest.longest_first([3, 0]) == [3, 0], "half of them before 40"
+    assert [job.size for job in whole.jobs[4:]] == [job.size for job in whole.jobs[:4]], "as their parents"
 
 
 def test_weights_alone(make: Any, whole: Manifest, tmp_path: Path) -> None:

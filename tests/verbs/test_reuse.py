@@ -91,6 +91,8 @@ def test_what_is_damaged_or_was_made_otherwise_is_not_taken(case: Any, tmp_path:
     assert weights(tmp_path / "one" / "retrained-0.safetensors") == weights(
         tmp_path / "two" / "retrained-0.safetensors"
     )
+    whole = {weights(tmp_path / "one" / f"retrained-{number}.safetensors") for number in range(2)}
+    assert {weights(path) for path in kept} == whole, "the damaged one is whole again"
     assert case.forget(tmp_path / "bf16", "--method", "finetune", "--precision", "bf16").code == 0
     assert reused(tmp_path / "bf16") == []
     record = next((tmp_path / "cache" / "records").iterdir())

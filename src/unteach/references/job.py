@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from unteach.engine import Engine, pixels
 from unteach.models import WHITENING_SAMPLE, Blueprint
 from unteach.provenance import Provenance, known_again, trained_on
 from unteach.recipe import Recipe
-from unteach.references.pool import chosen, pack, size_of, unpack
+from unteach.references.pool import chosen, count_of, pack, size_of, unpack
 from unteach.store import digest_of, load_tensors
 from unteach.types import Refusal
 
@@ -50,6 +51,11 @@ class TrainingJob:
     def recipe_digest(self) -> str:
         """Short digest of network and recipe: what trainings that may be compared have in common."""
         return digest_of([self.blueprint.as_json(), self.recipe.as_json()])[:12]
+
+    @property
+    def size(self) -> float:
+        """What tells longer jobs from shorter ones: examples times epochs; infinite where all but some ids are trained on."""
+        return self.recipe.cost * count_of(self.kept) if self.kept else math.inf
 
     def members(self, data: DataSet) -> np.ndarray:
         """Mask over the pool: what the model is trained on."""

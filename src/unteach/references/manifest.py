@@ -56,7 +56,7 @@ class Manifest:
 
     ``jobs``: parents before their children. ``fingerprint``: of the data. ``precision``: as in ``Engine``. ``views``: 1 to keep
     the logits of each image, 2 for its mirror image besides, 0 for no logits. ``keep_weights``: whether checkpoints stay when
-    no other job needs them.
+    no other job needs them; those of the first ``shown`` jobs do in any case.
     """
 
     source: DataSpec
@@ -66,6 +66,7 @@ class Manifest:
     precision: str = "auto"
     views: int = 1
     keep_weights: bool = True
+    shown: int = 0
 
     def __post_init__(self) -> None:
         if not (self.keep_weights or self.views):
@@ -100,9 +101,13 @@ class Manifest:
 
     def wants_weights(self, number: int) -> bool:
         """Whether a job's checkpoint is to be kept: for good, or until the models made from it are done."""
-        if self.keep_weights:
+        if self.keep_weights or number < self.shown:
             return True
         return any(not self.done(child) for child, parent in enumerate(self.parents) if parent == number)
+
+    def longest_first(self, numbers: Iterable[int]) -> list[int]:
+        """These jobs, those that train on most first, so that in the end no worker waits long for another's last job."""
+        return sorted(numbers, key=lambda number: -self.jobs[number].size)
 
     def left(self) -> list[int]:
         """Numbers of the jobs that are not done."""
@@ -129,6 +134,7 @@ class Manifest:
             "precision": self.precision,
             "views": self.views,
             "keep_weights": self.keep_weights,
+            "shown": self.shown,
             "jobs": jobs,
         }
 
@@ -169,6 +175,7 @@ def read(path: Path) -> Manifest:
             precision=found["precision"],
             views=found["views"],
             keep_weights=found["keep_weights"],
+            shown=found["shown"],
         )
     except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise Refusal(f"expected a whole manifest in {path}, got {error!r}; plan anew") from error

@@ -30,6 +30,11 @@ def unpack(text: str, count: int) -> np.ndarray:
     return np.unpackbits(bits, count=count).astype(bool)
 
 
+def count_of(text: str) -> int:
+    """How many examples the mask has that ``pack`` told."""
+    return int(np.bitwise_count(np.frombuffer(base64.b64decode(text), dtype=np.uint8)).sum())
+
+
 def chosen(data: DataSet, mask: np.ndarray) -> Examples:
     """The examples of the pool that the mask marks, in the order of the pool: training, test, then unseen examples."""
     cut = len(data.train)
@@ -57,6 +62,12 @@ def ids_of(data: DataSet) -> np.ndarray:
                 f"(such as {shared[0]!r}); give every example a name of its own"
             )
     return np.concatenate((data.train.ids, data.outside.ids))
+
+
+def places_of(data: DataSet, ids: np.ndarray) -> np.ndarray:
+    """Where in the pool the examples of these names are."""
+    at = {name: place for place, name in enumerate(ids_of(data).tolist())}
+    return np.array([at[name] for name in ids.tolist()], dtype=np.int64)
 
 
 def labels_of(data: DataSet) -> np.ndarray:

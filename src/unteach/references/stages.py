@@ -36,7 +36,7 @@ def run(path: Path, executor: Executor, events: Events | None = None) -> list[in
     for stage in manifest.stages:
         if numbers := [number for number in stage if not manifest.done(number)]:
             events.progress("models", finished, total)
-            executor(path, numbers, tell)
+            executor(path, manifest.longest_first(numbers), tell)
             if astray := [number for number in told if not manifest.done(number)]:
                 raise Refusal(
                     f"expected what was told as done in {manifest.cache.folder}, got {len(astray)} models missing there; "

@@ -86,29 +86,17 @@ class Company:
     targets: np.ndarray | None = None
 
     @cached_property
-    def shown(self) -> Manifest:
-        """The retrained models whose weights are needed."""
-        return self._manifest(self.jobs("retrained")[: self.tier.retrained], keep_weights=True)
-
-    @cached_property
-    def scored(self) -> Manifest | None:
-        """All other models, of which the logits are enough; None in a tier without any."""
-        jobs = [job for kind in ("retrained", "halves", "shadows", "unlearned", "worlds") for job in self.jobs(kind)]
-        return self._manifest(tuple(jobs), keep_weights=False) if len(jobs) > self.tier.retrained else None
-
-    @property
-    def manifests(self) -> tuple[Manifest, ...]:
-        """What is to be made, in this order."""
-        return (self.shown, self.scored) if self.scored else (self.shown,)
-
-    def _manifest(self, jobs: tuple[Job, ...], keep_weights: bool) -> Manifest:
+    def manifest(self) -> Manifest:
+        """All models; those retrained models that are shown keep their weights, of all others the logits are enough."""
+        kinds = ("retrained", "halves", "shadows", "unlearned", "worlds")
         return Manifest(
             source=self.source,
             fingerprint=self.data.fingerprint,
             cache=self.cache,
-            jobs=in_order(jobs, self.data.fingerprint),
+            jobs=in_order((job for kind in kinds for job in self.jobs(kind)), self.data.fingerprint),
             precision=self.precision,
-            keep_weights=keep_weights,
+            keep_weights=False,
+            shown=self.tier.retrained,
         )
 
     def jobs(self, kind: str) -> tuple[Job, ...]:
@@ -120,8 +108,7 @@ class Company:
 
     def keys(self, kind: str, *, children: bool = False) -> tuple[str, ...]:
         """Keys of the models of one kind in the cache; ``children``: those that were made to forget, not their originals."""
-        manifest = self.scored or self.shown
-        key_of = {job.key(self.data.fingerprint): key for job, key in zip(manifest.jobs, manifest.keys)}
+        key_of = {job.key(self.data.fingerprint): key for job, key in zip(self.manifest.jobs, self.manifest.keys)}
         plan = self._plans.get(kind)
         if plan is None:
             return ()

@@ -18,12 +18,12 @@ def units_in(data: DataSet, cache: Cache) -> np.ndarray:
     """The unit of each example of the pool, int64: its group and its near-duplicates, with all that hangs on them.
 
     A reference that saw the twin of an example has seen the example: on the other side of a half it would be no OUT model.
-    The search for near-duplicates is kept in the cache.
     """
-    return units_of(size_of(data), groups_of(data), _clusters(data, cache))
+    return units_of(size_of(data), groups_of(data), clusters_in(data, cache))
 
 
-def _clusters(data: DataSet, cache: Cache) -> np.ndarray:
+def clusters_in(data: DataSet, cache: Cache) -> np.ndarray:
+    """The near-duplicate cluster of each example of the pool, int64, as ``duplicates.twins`` tells; searched once a cache."""
     path = cache.clusters(data.fingerprint)
     if path.is_file():
         try:

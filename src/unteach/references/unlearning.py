@@ -45,6 +45,11 @@ class UnlearningJob:
         """Digest of all that decides which network comes out."""
         return digest_of([self.parent.key(data_fingerprint), told(self.method), self.forgotten, self.seed])
 
+    @property
+    def size(self) -> float:
+        """What tells longer jobs from shorter ones: that of the parent's training."""
+        return self.parent.size
+
     def members(self, data: DataSet) -> np.ndarray:
         """Mask over the pool: what the parent was trained on."""
         return self.parent.members(data)

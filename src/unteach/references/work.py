@@ -147,12 +147,11 @@ class Bench:
 
 def score(model: torch.nn.Module, data: DataSet, views: int, engine: Engine) -> np.ndarray:
     """Logits of the whole pool, float32 ``views × examples × classes``: each image as it is, then its mirror image."""
-    placed = engine.place(model)
     kinds = []
     for view in range(views):
         parts = (data.train.inputs, data.outside.inputs)
         shown = (image for part in parts for image in (_mirrored(part) if view else (part,)))
-        kinds.append(torch.cat([engine.logits(placed, images) for images in shown]))
+        kinds.append(torch.cat([engine.logits(model, images) for images in shown]))
     return torch.stack(kinds).numpy()
 
 

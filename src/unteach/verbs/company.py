@@ -13,7 +13,7 @@ from unteach.data.request import alike
 from unteach.engine import Engine
 from unteach.logit_store import LogitStore, select
 from unteach.models import MODELS
-from unteach.references.pool import ids_of
+from unteach.references.pool import places_of
 from unteach.references.tiers import Company
 from unteach.references.units import units_in
 from unteach.types import Examples, Refusal, Signals, Split
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def retrained_of(company: Company) -> tuple[Checkpoint, ...]:
     """The company's retrained models, with their weights."""
-    blueprint, keys = company.blueprint, company.shown.keys
+    blueprint, keys = company.blueprint, company.manifest.keys[: company.manifest.shown]
     return tuple(
         load(company.cache.weights(key), data=company.data.train, model=blueprint.name, arguments=blueprint.arguments)
         for key in keys
@@ -42,9 +42,7 @@ def references_of(company: Company, ids: np.ndarray) -> Signals | None:
 
 def clusters_of(company: Company, ids: np.ndarray) -> np.ndarray | None:
     """The near-duplicate cluster of each of these examples of the pool; None where all are alone."""
-    every = ids_of(company.data)
-    at = {name: number for number, name in enumerate(every.tolist())}
-    found = units_in(company.data, company.cache)[[at[name] for name in ids.tolist()]]
+    found = units_in(company.data, company.cache)[places_of(company.data, ids)]
     return found if len(np.unique(found)) < len(found) else None
 
 

@@ -142,28 +142,17 @@ class Depth:
         engine.wait()
 
     def _run(self, company: Company, events: Events) -> None:
-        for manifest in company.manifests:
-            if manifest.left() and run(manifest.write(), self.executor, events):
-                raise Refusal(
-                    f"expected all models of the tier, got {len(manifest.left())} left to others; "
-                    "run the same command again when they are done"
-                )
+        manifest = company.manifest
+        if manifest.left() and run(manifest.write(), self.executor, events):
+            raise Refusal(
+                f"expected all models of the tier, got {len(manifest.left())} left to others; "
+                "run the same command again when they are done"
+            )
 
 
 def cost_of(company: Company, original: Checkpoint) -> Forecast:
-    """What all models that are missing will cost; one that two manifests name is made once."""
-    found, counted = [], set()
-    for manifest in company.manifests:
-        left = [number for number in manifest.left() if manifest.keys[number] not in counted]
-        counted |= {manifest.keys[number] for number in left}
-        found.append(forecast(manifest, left, company.data, original))
-    sources = dict.fromkeys(cost.source for cost in found if cost.source)
-    return Forecast(
-        models=sum(cost.models for cost in found),
-        unknown=sum(cost.unknown for cost in found),
-        seconds=sum(cost.seconds for cost in found),
-        source="; ".join(sources),
-    )
+    """What all models that are missing will cost."""
+    return forecast(company.manifest, company.manifest.left(), company.data, original)
 
 
 def method_of(story: Provenance) -> Method | None:

@@ -66,6 +66,8 @@ class Reuse:
                     environment=here,
                 )
             )
+        elif engine.rank == 0 and not alike and known is not None and known.weights == weights_of(path):
+            _copy(path, kept)  # it was damaged, or is gone; the record tells just these bytes
         return made
 
     def logits(self, checkpoint: Checkpoint, part: Examples, engine: Engine) -> torch.Tensor:
@@ -80,7 +82,7 @@ class Reuse:
             file = self.cache.shared("scores", digest_of(told))
         found = _read(file, len(part))
         if found is None:
-            found = engine.logits(engine.place(checkpoint.model), part.inputs)
+            found = engine.logits(checkpoint.model, part.inputs)
             if file is not None:
                 save_tensors(file, {"logits": found}, {})
         checkpoint.scored[seen] = found

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from unteach.data import DataSet
-from unteach.data.duplicates import collisions, twins
+from unteach.data.duplicates import collisions
 from unteach.data.manifest import Manifest
+from unteach.references.cache import Cache
+from unteach.references.pool import places_of
+from unteach.references.units import clusters_in
 from unteach.store import write_text
 from unteach.types import Split
 
@@ -40,12 +43,13 @@ DOUBTS = {
 }
 
 
-def write_split(path: Path, parts: Split, data: DataSet) -> tuple[str, list[str]]:
-    """Write the manifest of this split, near-duplicates found among all its images; returns its digest and the doubts."""
+def write_split(path: Path, parts: Split, data: DataSet, cache: Cache) -> tuple[str, list[str]]:
+    """Write the manifest of this split with the near-duplicates that the cache knows; returns its digest and the doubts."""
     outside = {"test": data.test, "unseen": data.unseen, "validation": parts.validation}
     named = {"retain": parts.retain, "forget": parts.forget, **outside}
     given = {name: part for name, part in named.items() if part is not None and len(part)}
-    manifest = Manifest.of(given, clusters=twins(torch.cat([part.inputs for part in given.values()])))
+    places = places_of(data, np.concatenate([part.ids for part in given.values()]))
+    manifest = Manifest.of(given, clusters=clusters_in(data, cache)[places])
     write_text(path, manifest.text)
     found = collisions(manifest.clusters, manifest.parts, manifest.ids) if manifest.clusters is not None else []
     doubts = [DOUBTS[one.part, one.other].format(n=len(one.ids)) for one in found if (one.part, one.other) in DOUBTS]
