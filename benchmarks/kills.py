@@ -40,6 +40,7 @@ from unteach.store import read_json, write, write_json
 from whole import contents, damage, different, listing
 
 FAST = ("--device=cpu", "--precision=fp32", "--threads=1", "--quiet=true")
+ALONE = "--reuse=false"  # each begins with nothing, as the first one did
 BRIEF = ("--optim.epochs=2", "--optim.batch=32")
 PROMISED = {"first": ["digit 1", "digit 2", "digit 3"], "second": ["digit 4", "digit 5"]}
 LATE = ["digit 20", "digit 21"]  # the request that is added meanwhile
@@ -196,11 +197,11 @@ def jobs(folder: Path) -> list[Job]:
 
     def forget(out: Path) -> list[str]:
         method = ["--method=amun", "--preset=false", *BRIEF, "--optim.lr=0.01", "--ids=random:0.1"]
-        return ["forget", *flags, *method, f"--checkpoint={original}", f"--out={out}"]
+        return ["forget", *flags, ALONE, *method, f"--checkpoint={original}", f"--out={out}"]
 
     def audit(out: Path) -> list[str]:
         given = [f"--original={original}", "--retrained", *map(str, models), f"--ids={made['forget']}/forget.txt"]
-        return ["audit", *flags, f"--unlearned={made['forget']}/model.safetensors", *given, f"--out={out}"]
+        return ["audit", *flags, ALONE, f"--unlearned={made['forget']}/model.safetensors", *given, f"--out={out}"]
 
     def run(queue: Path) -> list[str]:
         return ["request", "run", f"--queue={queue}", *FAST]

@@ -142,9 +142,10 @@ def test_from_a_request_to_its_report(start: Started, queue: Queue, tmp_path: Pa
     assert (status, report[:15].lower()) == (200, "<!doctype html>")
     assert call(port, "POST", "/requests", {"ids": ["random:0.5"]})[0] == 201
     until(lambda: call(port, "GET", "/requests/2")[1]["why"] != "")
-    assert "expected ids of the training set" in call(port, "GET", "/requests/2")[1]["why"]
+    assert "not in the training data" in call(port, "GET", "/requests/2")[1]["why"]
     until(lambda: not call(port, "GET", "/status")[1]["worker"]["working"])
-    assert call(port, "DELETE", "/requests/2")[1]["status"] == "withdrawn"
+    assert call(port, "GET", "/requests/2")[1]["status"] == "refused"
+    assert call(port, "DELETE", "/requests/2")[0] == 409, "it is closed already"
     assert call(port, "GET", "/status")[1]["model"]["run"] == 1
     assert main(["evidence", "--run", str(queue.run_folder(1))]) == 0
     assert call(port, "GET", "/runs/1/evidence")[0] == 200
