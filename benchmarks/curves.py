@@ -148,6 +148,8 @@ def draw(what: str, rows: list[Row], path: Path) -> None:
             lines(axes, [row[along] for row in rows], [row[name] for row in rows], name)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xticks([row[along] for row in rows], [f"{row[along]:,}" for row in rows])
+        axes.minorticks_off()
         axes.set_xlabel(along)
     axes.set_ylabel("seconds" if what == "workers" else "own CPU seconds, one thread")
     axes.legend()

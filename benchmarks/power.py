@@ -38,9 +38,7 @@ Row = tuple[int, str, float, float, np.ndarray]
 def judged_signals(models: list[Checkpoint], data: DataSet, ids: np.ndarray, engine: Engine) -> Signals:
     """The models' logits on forgotten, then test examples."""
     parts = [data.train.take(data.train.positions(ids)), data.test]
-    logits = np.stack(
-        [np.concatenate([engine.logits(engine.place(one.model), p.inputs) for p in parts]) for one in models]
-    )
+    logits = np.stack([np.concatenate([engine.logits(one.model, p.inputs) for p in parts]) for one in models])
     members = np.zeros((len(models), logits.shape[1]), dtype=bool)
     members[0, : len(ids)] = True
     labels = np.concatenate([part.labels.numpy() for part in parts])

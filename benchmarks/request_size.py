@@ -46,7 +46,7 @@ from unteach.store import read_json, write_json
 from unteach.types import Examples, Split
 
 PROTOCOL = PROTOCOLS["fashion-random10"]
-MANY = {1: 20, 10: 8, 100: 3, 1000: 2, 6000: 1, 30_000: 1}  # requests of each size, for each original
+MANY = {1: 20, 10: 8, 100: 3, 1000: 2, 5000: 1, 6000: 1, 30_000: 1}  # requests of each size, for each original
 SMALL = 100  # up to so many ids take a lower rate
 
 
@@ -115,6 +115,8 @@ class Scene:
         if size == len(self.pool):
             return [self.pool]
         half = len(self.shuffled) // 2
+        if size > half:
+            return [self.shuffled[:size]]
         ids = self.shuffled[half:] if tune else self.shuffled[:half]
         return [ids[size * number : size * (number + 1)] for number in range(min(MANY[size], len(ids) // size))]
 
@@ -123,10 +125,10 @@ class Scene:
         task, test = self.data.train.task, self.test
         on_test = self.on_test.get(known)
         if on_test is None:
-            on_test = self.engine.logits(self.engine.place(model), test.inputs)
+            on_test = self.engine.logits(model, test.inputs)
         if known:
             self.on_test[known] = on_test
-        logits = [self.engine.logits(self.engine.place(model), forget.inputs), on_test]
+        logits = [self.engine.logits(model, forget.inputs), on_test]
         right = [float(task.correct(z, part.labels).double().mean()) for z, part in zip(logits, (forget, test))]
         sure = [task.confidence(z, part.labels).numpy() for z, part in zip(logits, (forget, test))]
         below, upto = (np.searchsorted(np.sort(sure[1]), sure[0], side=side) for side in ("left", "right"))

@@ -14,6 +14,8 @@ from unteach.data import Augment, Resident
 from unteach.engine import Engine
 from unteach.types import Examples
 
+ROUND = 200.0  # GFLOP in a round, about a second: few steps would tell how cold the other arms left the caches
+
 
 def training_step(net: Net, *, ours: bool) -> tuple[Callable[[], None], torch.nn.Module, torch.Tensor]:
     """A step on one standing batch: in fit's precision and layout, or fp32 NCHW; also the model and the batch."""
@@ -82,7 +84,7 @@ def roofline(nets: list[Net], rounds: int, seed: int) -> list[dict[str, Any]]:
         ours, model, x = training_step(net, ours=True)
         peer, _, _ = training_step(net, ours=False)
         work = gflop(lambda model=model, x=x: model(x).sum().backward())
-        steps = 1 if work > 50 else 4
+        steps = max(1, round(ROUND / work))
         arms = {"ours": repeat(ours, steps), "peer": repeat(peer, steps), **rooflines()}
         timed = run_rounds(arms, rounds, seed=seed, label=f"{net.name} roofline")
         limit = "limit bf16" if Engine(accelerator="cpu").bf16 else "limit fp32"
