@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections import OrderedDict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import safetensors
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -218,3 +221,37 @@ def test_bytes_of_a_kernel_of_one_pixel() -> None:
     weight = plain[0].weight
     weight.data = weight.data.as_strided(weight.shape, (8, 1, 8, 8))
     assert fingerprint(plain) == digest
+
+
+@pytest.mark.parametrize("how", ["mixed", "too short"])
+def test_a_file_that_is_replaced_while_it_is_read(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, later = tmp_path / "net.safetensors", tmp_path / "later.safetensors"
+    save_tensors(path, {"w": torch.zeros(4)}, {"told": 1})
+    save_tensors(later, {"w": torch.ones(4)}, {"told": "a longer story"})
+    real, opens = safetensors.safe_open, []
+
+    def opening(name: Path, framework: str) -> Any:
+        """As the library's: the name is opened once for the header and once for the tensors."""
+        opens.append(name)
+        file = real(name, framework=framework)
+        if len(opens) > 1:
+            return file
+        later.replace(name)
+        if how == "too short":
+            raise RuntimeError("size is smaller than the required mapping size")
+        mixed = Mock(wraps=file, **{"get_tensor.side_effect": lambda name: torch.full((4,), torch.nan)})
+        return nullcontext(mixed)
+
+    monkeypatch.setattr(safetensors, "safe_open", opening)
+    found = opened(path)
+    assert len(opens) == 2
+    assert found.content["w"].tolist() == [1, 1, 1, 1]
+    assert "a longer story" in found.metadata["unteach"]
+
+
+def test_a_file_that_mapping_refuses_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.safetensors"
+    save_tensors(path, {"w": torch.zeros(4)}, {})
+    monkeypatch.setattr(safetensors, "safe_open", Mock(side_effect=RuntimeError("size is smaller")))
+    with pytest.raises(Refusal, match=r"expected a whole safetensors file .* got: size is smaller"):
+        opened(path)

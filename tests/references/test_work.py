@@ -13,13 +13,14 @@ import torch
 from unteach.data import DataSet
 from unteach.engine import Engine
 from unteach.methods import METHODS
-from unteach.references.cache import opened
+from unteach.references.cache import opened, weights_of
 from unteach.references.executors import Local
 from unteach.references.manifest import Manifest, jobs_of, read
 from unteach.references.plan import Retrains
 from unteach.references.pool import pack
 from unteach.references.stages import run
 from unteach.references.work import do, score
+from unteach.store import load_tensors, save_tensors
 from unteach.types import Refusal
 
 ONE = Local(workers=1, device="cpu")
@@ -168,6 +169,32 @@ def test_what_is_damaged_is_made_again(logits: Any, what: str, how: str, whole: 
     assert manifest.left() == [1]
     assert run(manifest.write(), ONE) == []
     assert logits(manifest) == logits(whole)
+
+
+def test_a_digest_is_that_of_one_file(whole: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that does the same job may put its file in the place of ours: the same tensors, another header."""
+    path, other = tmp_path / "net.safetensors", whole.cache.weights(whole.keys[0])
+    save_tensors(path, load_tensors(other)[0], {"seconds": "a header of another length"})
+    ours, content = weights_of(path), other.read_bytes()
+    assert path.stat().st_size != len(content)
+    monkeypatch.setattr(Path, "open", _replaced_once_opened(path, content))
+    assert weights_of(path) == ours
+    assert path.stat().st_size == len(content), "the test replaced nothing"
+
+
+def _replaced_once_opened(place: Path, content: bytes) -> Any:
+    real = Path.open
+
+    def opening(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        file = real(path, mode, *rest, **more)
+        if path == place:
+            new = place.with_suffix(".new")
+            with real(new, "wb") as written:
+                written.write(content)
+            new.replace(place)
+        return file
+
+    return opening
 
 
 def test_a_flipped_bit_in_a_parent_does_not_live_on(logits: Any, whole: Manifest, tmp_path: Path) -> None:

@@ -50,15 +50,41 @@ def opened(path: Path) -> Held:
         raise Refusal(f"expected a checkpoint at {path}, got no such file; check the path")
     if path.suffix != ".safetensors":
         return Held(path, _unpickled(path))
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="pt") as file:
-            return Held(path, {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, ValueError, OSError) as error:
+        return _mapped(path)
+    except (SafetensorError, ValueError, OSError, RuntimeError) as error:
         raise Refusal(
             f"expected a whole safetensors file at {path}, got: {error}; it is truncated or of another kind"
         ) from error
+
+
+def _mapped(path: Path) -> Held:
+    """A safetensors file in one of its states, though other processes may put new ones in its place meanwhile.
+
+    For torch ``safe_open`` opens the name twice, for the header and for the tensors: with one file's header and another's
+    bytes it would give wrong numbers.
+    """
+    from safetensors import safe_open
+
+    while True:
+        before = _state(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                held = Held(path, {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
+        except Exception:
+            if _state(path) == before:
+                raise
+        else:
+            if _state(path) == before:
+                return held
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What differs between two files that were put under this name."""
+    told = path.stat()
+    return told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
 
 
 def rank(place: Place) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +113,13 @@ class Cache:
         record, path = self.record(key), self.weights(key)
         if record is None or not record.weights or not path.is_file():
             return False
-        if not _readable(path) or path.stat().st_size - _start(path) != record.weights["bytes"]:
+        if not _readable(path):
             return False
-        return not closely or weights_of(path) == record.weights
+        try:
+            with _tensors_of(path) as (file, size):
+                return size == record.weights["bytes"] and (not closely or _digest(file) == record.weights["sha256"])
+        except FileNotFoundError:  # another run has just dropped it
+            return False
 
     def has_logits(self, key: str, views: int, *, closely: bool = False) -> bool:
         """Whether the logits are there and whole, as their store tells; ``closely``: by their digest."""
@@ -175,11 +182,8 @@ def opened(folder: Path) -> LogitStore:
 
 def weights_of(path: Path) -> dict[str, Any]:
     """Bytes and SHA-256 of a checkpoint without its header, which tells seconds and so is never the same twice."""
-    start = _start(path)
-    with path.open("rb") as file:
-        file.seek(start)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size - start, "sha256": digest}
+    with _tensors_of(path) as (file, size):
+        return {"bytes": size, "sha256": _digest(file)}
 
 
 def digest_of_array(array: Any) -> str:
@@ -213,17 +217,27 @@ def _count(value: object) -> bool:
     return isinstance(value, int) and value >= 0
 
 
-def _start(path: Path) -> int:
-    """Where the tensors begin: after eight bytes that tell the header's length, and the header."""
+@contextmanager
+def _tensors_of(path: Path) -> Iterator[tuple[BufferedReader, int]]:
+    """A checkpoint, open where its tensors begin, and their bytes.
+
+    Opened once: another process that does the same job may put its own file in this one's place, with a header of other length.
+    """
     with path.open("rb") as file:
-        return 8 + int.from_bytes(file.read(8), "little")
+        start = 8 + int.from_bytes(file.read(8), "little")  # eight bytes tell the header's length
+        file.seek(start)
+        yield file, os.fstat(file.fileno()).st_size - start
+
+
+def _digest(file: BufferedReader) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _readable(path: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt"):
+        with safe_open(path, framework="np"):
             return True
     except (SafetensorError, OSError):
         return False
