@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +27,34 @@ from unteach.store import read_json
 from unteach.types import Refusal
 
 METHODS = ("finetune", "random-label", "neggrad-plus", "salun", "amun")
-CORES = "2"
+CORES = 2
+ALONE = ["--threads", "1"]
 
 
-def commands(folder: Path, *, quick: bool) -> dict[str, list[str]]:
-    """Stage to command, in order."""
+def commands(folder: Path, *, quick: bool) -> tuple[dict[str, list[str]], ...]:
+    """Stage to command, in order; those of one dictionary need nothing of each other."""
     data = ["--data", "digits" if quick else "fashion-mnist"]
     model, cache = ["--checkpoint", str(folder / "original" / "model.safetensors")], str(folder / "cache")
     halves, ids = "4" if quick else "16", ["--ids", "random:0.1"]
-    train = ["--model", "small-cnn", "--optim.epochs", "5", "--optim.schedule", "onecycle", "--threads", CORES]
-    still = ["--augment.crop", "0", "--augment.flip", "false"]
-    workers = ["--executor.workers", CORES, "--quiet", "true"]
-    found = {
-        "train": ["train", *data, *train, *still, "--out", str(folder / "original"), "--quiet", "true"],
-        "models of the audit": [
-            *("references", *model, *data, *ids, "--halves", halves, "--retrains", "3", "--folder", cache),
-            *workers,
-        ],
+    network = {"model": "small-cnn"}
+    recipe = {"optim.epochs": "5", "optim.schedule": "onecycle", "augment.crop": "0", "augment.flip": "false"}
+    workers = ["--executor.workers", str(CORES), "--quiet", "true"]
+    train = [*flags(network | recipe), *ALONE, "--out", str(folder / "original"), "--quiet", "true"]
+    plan = ["--halves", halves, "--retrains", "3", "--folder", cache]
+    plan += flags(network | {f"recipe.{name}": value for name, value in recipe.items()})
+    models = {
+        "train": ["train", *data, *train],
+        "models of the audit": ["references", *data, *ids, *plan, *workers],
     }
-    depth = ["--tier", "quick", "--halves", halves, "--cache", cache, "--threads", CORES, *workers]
-    for name in METHODS:
-        found[name] = ["forget", *model, *data, *ids, "--method", name, *depth, "--out", str(folder / name)]
-    return found
+    depth = ["--tier", "quick", "--halves", halves, "--cache", cache, *ALONE, *workers]
+    forget = {
+        name: ["forget", *model, *data, *ids, "--method", name, *depth, "--out", str(folder / name)] for name in METHODS
+    }
+    return models, forget
+
+
+def flags(settings: dict[str, str]) -> list[str]:
+    return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
 
 def story(asked: argparse.Namespace) -> dict[str, Any]:
@@ -56,24 +63,40 @@ def story(asked: argparse.Namespace) -> dict[str, Any]:
     folder.mkdir(parents=True)
     told: dict[str, Any] = {"stages": {}, "methods": {}}
     start, others = time.perf_counter(), Neighbours()
-    for stage, command in commands(folder, quick=asked.quick).items():
+
+    def stage(name: str, command: list[str]) -> None:
         before = time.perf_counter()
-        with (folder / "log.txt").open("a") as log:
-            # Each command takes its threads from its flags: the harness's single one is not meant for it.
-            settings = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-            done = subprocess.run([sys.executable, "-m", "unteach.cli", *command], env=settings, stdout=log, stderr=log)
-        if done.returncode == 2:
-            raise Refusal((folder / "log.txt").read_text().splitlines()[-1].removeprefix("unteach: "))
-        done.check_returncode()
-        told["stages"][stage] = time.perf_counter() - before
-        tell(f"{stage}: {told['stages'][stage]:.1f} s")
+        run_command(command, folder / f"{name}.log")
+        told["stages"][name] = time.perf_counter() - before
+        tell(f"{name}: {told['stages'][name]:.1f} s")
+
+    for beside in commands(folder, quick=asked.quick):
+        with ThreadPoolExecutor(CORES) as pool:
+            for done in [pool.submit(stage, name, command) for name, command in beside.items()]:
+                done.result()
     told["seconds"], busy = time.perf_counter() - start, others.share()
     told["methods"] = {name: seen(folder / name) for name in METHODS}
-    told["note"] = f"others {busy:.0%} of a core; {len(METHODS)} methods; longest: {longest(told['stages'])}"
+    told["note"] = (
+        f"others {busy:.0%} of a core; {len(METHODS)} methods, {CORES} at a time; longest: {longest(told['stages'])}"
+    )
     rows = [[stage, f"{seconds:.1f}"] for stage, seconds in told["stages"].items()]
     print(markdown(["stage", "seconds"], [*rows, ["all", f"{told['seconds']:.1f}"]]))
     print("\n" + markdown(["method", "verdict", "forget", "test", "RMIA's AUC"], told["methods"].values()))
     return told
+
+
+def run_command(command: list[str], log: Path) -> None:
+    """One command line of unteach in a process of its own.
+
+    Raises: Refusal with its last line where it refuses; CalledProcessError where it fails.
+    """
+    # Each command takes its threads from its flags: the harness's single one is not meant for it.
+    settings = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    with log.open("w") as file:
+        done = subprocess.run([sys.executable, "-m", "unteach.cli", *command], env=settings, stdout=file, stderr=file)
+    if done.returncode == 2:
+        raise Refusal(log.read_text().splitlines()[-1].removeprefix("unteach: "))
+    done.check_returncode()
 
 
 def longest(stages: dict[str, float]) -> str:
