@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass
@@ -21,7 +21,12 @@ class Meter:
 
     @property
     def units(self) -> float:
-        return self.trained + self.gradients * 2 / 3 + self.forwards / 3
+        return (3 * self.trained + 2 * self.gradients + self.forwards) / 3
+
+    def units_since(self, before: Meter) -> float:
+        """Units of what was counted after ``before``, a copy of this meter; the same whatever had been counted until then."""
+        counts = zip(astuple(self), astuple(before))
+        return Meter(*(now - then for now, then in counts)).units
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -253,12 +253,12 @@ class Engine:
     def stage(self, what: str) -> Iterator[None]:
         """Measures what is done inside, by all processes, and adds it to ``stages`` as one line of the bill."""
         self.settle()
-        before, start = self.meter.units, time.perf_counter()
+        before, start = replace(self.meter), time.perf_counter()
         try:
             yield
             self.settle()
         finally:
-            self.stages.append(Stage(what, time.perf_counter() - start, self.meter.units - before))
+            self.stages.append(Stage(what, time.perf_counter() - start, self.meter.units_since(before)))
 
     def close(self) -> None:
         """End the group of processes; without this a gloo job may end with a crash after its work is done."""

@@ -73,7 +73,7 @@ class UnlearningJob:
         held = data.train.take(data.train.positions(self.parent.validation)) if self.parent.validation else None
         parts = Split(forget=chosen(data, forgotten), retain=chosen(data, members & ~forgotten), validation=held)
         load_optimisers()
-        method, billed, start, units = self.method, len(engine.stages), time.perf_counter(), engine.meter.units
+        method, billed, start, counted = self.method, len(engine.stages), time.perf_counter(), replace(engine.meter)
         if engine.scratch is not None and getattr(method, "stored", "") is None:
             method = replace(method, stored=engine.scratch / "stored.safetensors")  # type: ignore[type-var, misc]
         model = apply(method, parent.model, parts, torch.Generator().manual_seed(self.seed), engine)
@@ -87,7 +87,7 @@ class UnlearningJob:
             made_by={**told(self.method), "key": key},
             seed=self.seed,
             seconds=spent,
-            units=max(engine.meter.units - units, sum(stage.units for stage in stages)),
+            units=max(engine.meter.units_since(counted), sum(stage.units for stage in stages)),
             stages=[asdict(stage) for stage in stages],
             log=[],
         )

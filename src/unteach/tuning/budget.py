@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -69,7 +69,7 @@ def attempt(case: Case, aim: Aim, method: Method) -> Attempt:
     A run whose loss is no longer finite is an answer too. Reading is not billed; examples of an earlier trial that are used
     again are, as if they had been made anew.
     """
-    engine, before = case.engine, case.engine.meter.units
+    engine, before = case.engine, replace(case.engine.meter)
     scratch, billed, start = engine.scratch, len(engine.stages), time.perf_counter()
     engine.scratch = case.folder and case.folder / "trial"
     if engine.scratch:
@@ -85,7 +85,7 @@ def attempt(case: Case, aim: Aim, method: Method) -> Attempt:
         trial, engine.scratch = engine.scratch, scratch
     stages = engine.stages[billed:]
     seconds = max(time.perf_counter() - start, sum(stage.seconds for stage in stages))
-    units = max(engine.meter.units - before, sum(stage.units for stage in stages))
+    units = max(engine.meter.units_since(before), sum(stage.units for stage in stages))
     reading = aim.judge(model, engine) if model is not None else None
     if trial:
         shutil.rmtree(trial)

@@ -188,7 +188,7 @@ class Forget:
         if not (path.is_file() and load_tensors(path)[1].get("made_by", {}).get("key") == key):
             load_optimisers()
             start = time.perf_counter()
-            before = engine.meter.units
+            before = replace(engine.meter)
             rng = torch.Generator().manual_seed(self.seed)
             with reuse.searched(method, original, engine):
                 model, diagnosis = unlearn(method, original.model, parts, rng, engine, self.guard)
@@ -197,7 +197,7 @@ class Forget:
             old = original.provenance
             gone = [*old.trained_on.get("left_out", []), *parts.forget.ids.tolist()]
             held = parts.validation.ids.tolist() if parts.validation else ()
-            elapsed, units = time.perf_counter() - start, engine.meter.units - before
+            elapsed, units = time.perf_counter() - start, engine.meter.units_since(before)
             provenance = replace(
                 old,
                 classes=list(data.train.classes),
