@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unteach"
 LEVELS = [
     {"mapped"},
     {"types", "bill", "precision", "runtime", "events", "wrong_labels", "knobs", "eval_mode", "temporary"},
-    {"spectral", "processes", "formats", "devices", "compiled"},
+    {"spectral", "processes", "formats", "devices", "compiled", "workers"},
     {"models", "attacks", "store", "engine", "schedule", "sensitivity", "tracking"},
     {"user_code", "provenance", "logit_stack"},
     {"data"},

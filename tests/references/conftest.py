@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +78,3 @@ def logits() -> Callable[[Manifest], dict[str, str]]:
         return {key: digest_of_array(store.logits(key)) for key in store.keys()}  # noqa: SIM118 - not a dict
 
     return read
-
-
-@pytest.fixture(scope="session")
-def quick_processes() -> ForkServerContext:
-    """Processes that are new, as spawned ones are, but don't import torch again."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["unteach.references.stages", "torch._dynamo"])
-    return context

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from unteach.references.executors import local
-from unteach.references.executors.local import Local, serve, visible
+from unteach import workers
+from unteach.references.executors.local import Local, doing
 from unteach.types import Refusal
+from unteach.workers import serve, visible
 
 Answer = tuple[int, str | None, bool]
 
@@ -52,7 +54,7 @@ class Threads:
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[Threads], None]:
-    return lambda threads: monkeypatch.setattr(local, "get_context", lambda kind: threads)
+    return lambda threads: monkeypatch.setattr(workers, "get_context", lambda kind: threads)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_what_a_worker_sees(card: int, told: str | None, seen: str) -> None:
 @pytest.fixture
 def quiet_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a worker does to its own process is kept from this one."""
-    monkeypatch.setattr(local, "settle_allocator", lambda: True)
+    monkeypatch.setattr(workers, "settle_allocator", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     before, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
     yield
@@ -178,7 +180,7 @@ def test_a_worker_tells_that_its_card_is_full(monkeypatch: pytest.MonkeyPatch) -
 
     listener = threading.Thread(target=listen)
     listener.start()
-    serve(theirs, Path("manifest"), Local(device="cuda", compile=True), 1)
+    serve(theirs, partial(doing, Path("manifest"), Local(device="cuda", compile=True)), 1, 1)
     listener.join()
     assert asked == [(number, "cuda", 1, True) for number in (0, 1, 2)]
     assert answers[0] == (0, None, False)

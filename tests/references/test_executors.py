@@ -40,7 +40,7 @@ def test_two_shards_are_as_one(logits: Any, make: Any, whole: Manifest, tmp_path
 @pytest.fixture
 def pool(quick_processes: ForkServerContext, monkeypatch: pytest.MonkeyPatch) -> Local:
     """Two workers; as real processes as spawned ones."""
-    monkeypatch.setattr("unteach.references.executors.local.get_context", lambda kind: quick_processes)
+    monkeypatch.setattr("unteach.workers.get_context", lambda kind: quick_processes)
     return Local(workers=2, device="cpu")
 
 

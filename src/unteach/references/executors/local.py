@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 
 from unteach.data.augment import LATER
 from unteach.references import work
-from unteach.references.executors.outcome import attempt, refusal
-from unteach.runtime import settle_allocator
 from unteach.types import Refusal
+from unteach.workers import Do, Workers, attempt, cores, refusal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
-    """Do the jobs on this machine, several at a time.
+    """Do the jobs on this machine, several at a time, see ``Workers``.
 
-    Each worker is a process that loads the data once and does job after job; which worker does a job doesn't change its bytes.
-    One worker, or a single job, works in this process. A worker that dies (out of memory, killed) is replaced once and its job
-    done again.
+    Each worker loads the data once and does job after job; which worker does a job doesn't change its bytes. One worker, or a
+    single job, works in this process.
 
     On GPUs workers are dealt to the visible cards in turn, each with a CUDA context (some 0.5 GiB) and the data of its own on
-    its card. One that finds no room there leaves, and its job waits for the others. Without NVIDIA's multi-process service
+    its card. Without NVIDIA's multi-process service
     (nvidia-cuda-mps-control -d) workers on one card take turns rather than work at the same moment.
     """
 
@@ -61,7 +51,7 @@ class Local:
         """How many models are made at a time."""
         if self.workers:
             return self.workers
-        return max(1, self._cards * self.slots if self._cards else _cores() // self.threads)
+        return max(1, self._cards * self.slots if self._cards else cores() // self.threads)
 
     @property
     def _cards(self) -> int:
@@ -75,14 +65,15 @@ class Local:
         if places <= 1:
             failed = self._here(manifest, numbers, tell)
         else:
-            failed = _Pool(self, manifest, numbers, tell).work(places)
+            workers = Workers(places=places, threads=self.threads, cards=self._cards)
+            failed = workers(partial(doing, manifest, self), numbers, tell)
         if failed:
             raise refusal(failed, len(numbers))
 
     def _here(self, manifest: Path, numbers: Sequence[int], tell: Callable[[int], None]) -> dict[int, str]:
-        failed = {}
+        do, failed = doing(manifest, self), {}
         for number in numbers:
-            reason = attempt(partial(work.do, compiles=self.compile), manifest, number, self.device, self.threads)
+            reason = attempt(partial(do, number))
             if reason is None:
                 tell(number)
             else:
@@ -90,150 +81,10 @@ class Local:
         return failed
 
 
-@dataclass
-class _Worker:
-    place: int
-    process: BaseProcess
-    pipe: Connection
-    job: int | None = None
+def doing(manifest: Path, settings: Local) -> Do:
+    """What does one job of this manifest in the process that asks."""
 
+    def do(number: int) -> None:
+        work.do(manifest, number, device=settings.device, threads=settings.threads, compiles=settings.compile)
 
-@dataclass
-class _Pool:
-    """The workers of one call, what they are at, and what is still to be done."""
-
-    settings: Local
-    manifest: Path
-    numbers: Sequence[int]
-    tell: Callable[[int], None]
-    workers: dict[Connection, _Worker] = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)
-    spare: int = 1  # how many dead workers are replaced
-
-    def work(self, places: int) -> dict[int, str]:
-        """All jobs; returns why some failed."""
-        self.waiting = deque(self.numbers)
-        try:
-            with _inherited(OMP_NUM_THREADS=str(self.settings.threads)):
-                for place in range(places):
-                    self._hire(place)
-                while any(worker.job is not None for worker in self.workers.values()):
-                    for pipe in wait(list(self.workers)):
-                        self._hear(self.workers[pipe])  # type: ignore[index]
-        finally:
-            for worker in self.workers.values():
-                worker.pipe.close()  # the end of its work
-                worker.process.terminate()
-            for worker in self.workers.values():
-                worker.process.join()
-        return self.failed | dict.fromkeys(self.waiting, "no worker was left to do it")
-
-    def _hire(self, place: int) -> None:
-        ours, theirs = get_context("spawn").Pipe()
-        card = place % self.settings._cards if self.settings._cards else None
-        arguments = (theirs, self.manifest, self.settings, card)
-        process = get_context("spawn").Process(target=serve, args=arguments, name=f"worker {place}", daemon=True)
-        process.start()
-        theirs.close()  # so that its death ends the pipe
-        self.workers[ours] = _Worker(place, process, ours)
-        self._give(self.workers[ours])
-
-    def _give(self, worker: _Worker) -> None:
-        worker.job = self.waiting.popleft() if self.waiting else None
-        if worker.job is not None:
-            with suppress(OSError):  # it is dead: its pipe ends, which is heard
-                worker.pipe.send(worker.job)
-
-    def _hear(self, worker: _Worker) -> None:
-        try:
-            number, reason, full = worker.pipe.recv()
-        except (EOFError, OSError):
-            self._bury(worker)
-            return
-        if full and len(self.workers) > 1:
-            self._release(worker, reason)
-            return
-        if reason is None:
-            self.tell(number)
-        else:
-            self.failed[number] = reason
-        self._give(worker)
-
-    def _release(self, worker: _Worker, reason: str) -> None:
-        """Let a worker go for which its card has no room; what it leaves free may be what the others lack."""
-        print(f"unteach: {worker.process.name} leaves at job {worker.job}: {reason}", file=sys.stderr, flush=True)
-        assert worker.job is not None
-        self.waiting.appendleft(worker.job)
-        del self.workers[worker.pipe]
-        worker.pipe.close()
-        worker.process.join()
-        for idle in [one for one in self.workers.values() if one.job is None]:
-            self._give(idle)
-
-    def _bury(self, worker: _Worker) -> None:
-        del self.workers[worker.pipe]
-        worker.process.join()
-        job, how = worker.job, _death(worker.process.exitcode)
-        print(f"unteach: {worker.process.name} {how} while at job {job}", file=sys.stderr, flush=True)
-        if job is None:
-            return
-        if self.spare:
-            self.spare -= 1
-            self.waiting.appendleft(job)
-            self._hire(worker.place)
-        else:
-            self.failed[job] = f"the worker {how}; try fewer workers"
-
-
-def serve(pipe: Connection, manifest: Path, settings: Local, card: int | None) -> None:
-    """A worker's life: jobs from the pipe, answers into it, until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
-    if card is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible(card, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    settle_allocator()
-    torch.set_num_threads(settings.threads)
-    do = partial(work.do, compiles=settings.compile)
-    try:
-        while True:
-            number = pipe.recv()
-            try:
-                reason = attempt(
-                    do, manifest, number, settings.device, settings.threads, through=(torch.OutOfMemoryError,)
-                )
-                pipe.send((number, reason, False))
-            except torch.OutOfMemoryError as error:
-                told = str(error).partition(". ")[0]
-                pipe.send((number, f"no room on its card ({told}); give fewer executor slots or workers", True))
-    except (EOFError, OSError):  # the parent closed the pipe, or died
-        return
-
-
-def visible(card: int, told: str | None) -> str:
-    """What CUDA_VISIBLE_DEVICES must say for a process to see this card alone, of those that it says now."""
-    return told.split(",")[card].strip() if told else str(card)
-
-
-def _death(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
-    return f"was killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _inherited(**variables: str) -> Iterator[None]:
-    """Environment variables for the processes that are started meanwhile: OpenMP reads its own as torch is loaded."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return do

@@ -8,13 +8,14 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unteach.references import work
-from unteach.references.executors.outcome import attempt, refusal
 from unteach.runtime import settle_allocator
 from unteach.types import Refusal
+from unteach.workers import attempt, refusal
 
 OBJECT_STORE = 128 << 20  # bytes of a cluster started here: what jobs make goes to the cache folder, not through Ray
 
@@ -135,4 +136,4 @@ def _first_line(error: Exception) -> str:
 def _do(do: Callable[..., None], manifest: Path, number: int, device: str, threads: int) -> str | None:
     """The task: one job in a worker process of Ray's."""
     settle_allocator()
-    return attempt(do, manifest, number, device, threads)
+    return attempt(partial(do, manifest, number, device=device, threads=threads))

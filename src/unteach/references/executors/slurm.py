@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unteach.references import work
-from unteach.references.executors.outcome import attempt, refusal
 from unteach.runtime import settle_allocator
 from unteach.store import read_json, write_json
 from unteach.types import Refusal
+from unteach.workers import attempt, refusal
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor, Job
@@ -195,7 +195,8 @@ def _work_off(
     settle_allocator()
     for number in numbers:
         # At the time limit a signal of submitit's raises this wherever the job stands: it is the task that failed.
-        reason = attempt(do, manifest, number, device, threads, through=(UncompletedJobError,))
+        job = partial(do, manifest, number, device=device, threads=threads)
+        reason = attempt(job, through=(UncompletedJobError,))
         write_json(folder / f"{number}.json", reason)
 
 
