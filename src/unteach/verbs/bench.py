@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from unteach.bench.protocol import Protocol
     from unteach.bench.published import Published
     from unteach.bench.summary import Row
+    from unteach.engine import Engine
+    from unteach.verbs.cells import Bench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +57,20 @@ class BenchRun:
     """Only write and print the tables of what is there."""
     cache: Path = Path("runs/cache")
     """Folder of originals, retrained and reference models, shared with audits and other protocols."""
+    workers: int = 1
+    """Cells at a time: each worker is a process with --threads threads, 0 for its part of the cores, and on GPUs a card of its
+    own; 0 for one a core, or one a card."""
     executor: Local | Shard | Ray | Slurm = field(default_factory=Local)
     """Who trains retrained and reference models: this machine, a share of several machines, a Ray cluster or SLURM."""
     output: Output = field(default_factory=lambda: Output(out=Path("runs/bench")))
     machine: Machine = field(default_factory=Machine)
 
     def __call__(self) -> int:
-        from unteach.verbs.cells import STRAW, Bench
+        from unteach.verbs.cells import STRAW
+        from unteach.verbs.cells_at_once import at_once, places_of
         from unteach.verbs.train import plain
 
-        protocol = self._protocol()
+        protocol = self.chosen()
         folder = self.output.out if self.output.out != Path("runs/bench") else self._folder()
         if self.table:
             return self._tell(protocol, folder)
@@ -72,18 +78,30 @@ class BenchRun:
         with self.machine.engine(folder, not self.output.quiet) as engine:
             output.open(self._what(protocol), engine.events)
             write_json(folder / "command.json", plain(self))
-            bench = Bench(
-                protocol=protocol,
-                source=self._source(protocol),
-                depth=Depth(cache=self.cache, executor=self._who()),
-                folder=folder,
-                engine=engine,
-                presets=self.preset,
-                trials=self.trials,
-                precision=self.machine.precision,
-            )
-            bench.cells([*protocol.cells([*STRAW, *protocol.rows])])
+            bench = self.bench(protocol, folder, engine)
+            cells = [*protocol.cells([*STRAW, *protocol.rows])]
+            places = places_of(self, len(cells))
+            if places > 1:
+                bench.prepare(cells)
+                at_once(self, folder, cells, places, engine.events)
+            else:
+                bench.cells(cells)
         return self._tell(protocol, folder)
+
+    def bench(self, protocol: Protocol, folder: Path, engine: Engine) -> Bench:
+        """This protocol at work in this folder, by this engine."""
+        from unteach.verbs.cells import Bench
+
+        return Bench(
+            protocol=protocol,
+            source=self._source(protocol),
+            depth=Depth(cache=self.cache, executor=self._who()),
+            folder=folder,
+            engine=engine,
+            presets=self.preset,
+            trials=self.trials,
+            precision=self.machine.precision,
+        )
 
     def _who(self) -> Local | Shard | Ray | Slurm:
         """Trainings of a second are done sooner in this process than others could start."""
@@ -98,7 +116,8 @@ class BenchRun:
     def _folder(self) -> Path:
         return self.output.out / (f"{self.protocol}-{self.profile}" if self.profile else self.protocol)
 
-    def _protocol(self) -> Protocol:
+    def chosen(self) -> Protocol:
+        """The protocol with the changes that were asked for. Raises: Refusal for names that nobody knows."""
         from unteach.bench.protocols import protocol_named
         from unteach.plugins import method_named
 

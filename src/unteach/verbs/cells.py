@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,9 @@ from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth
 from unteach.verbs.evaluation import Cast, evaluate
 from unteach.verbs.request import request
+
+if TYPE_CHECKING:
+    from unteach.verbs.sequences import Requests
 
 STRAW = ("original", "retrained")  # rows that no method makes: doing nothing, and the target judged as if it were one
 
@@ -159,27 +162,45 @@ class Bench:
         return self.depth.gather(replace(planned, tier=tier), original, self.engine)
 
     def cells(self, cells: Sequence[Cell]) -> None:
-        """Work off these cells, those of one request together; what is there with the same settings is kept."""
-        from unteach.verbs.sequences import Requests
-
-        shared: dict[tuple[int, int], Beside | Requests] = {}
+        """Work off these cells; what is there with the same settings is kept."""
         for number, cell in enumerate(cells):
             self.engine.events.progress("cells", number, len(cells))
-            key, original = (cell.request, cell.draw), self.original(cell.seed)
-            if key not in shared:
-                shared.clear()
-                shared[key] = (
-                    self._beside(cell, original) if self.protocol.steps == 1 else Requests(self, cell, original)
-                )
-            beside = shared[key]
-            try:
-                if isinstance(beside, Beside):
-                    self._cell(cell, original, beside)
-                else:
-                    beside.cell(cell, original)
-            except Refusal as refusal:
-                write_json(self.folder / "cells" / cell.name / "refused.json", {"why": str(refusal)})
+            self.cell(cell)
         self.engine.events.progress("cells", len(cells), len(cells))
+
+    def cell(self, cell: Cell) -> None:
+        """Do this cell, or find it done; where its method refuses, that is written down in its place."""
+        original = self.original(cell.seed)
+        beside = self._shared(cell, original)
+        try:
+            if isinstance(beside, Beside):
+                self._cell(cell, original, beside)
+            else:
+                beside.cell(cell, original)
+        except Refusal as refusal:
+            write_json(self.folder / "cells" / cell.name / "refused.json", {"why": str(refusal)})
+
+    def prepare(self, cells: Sequence[Cell]) -> None:
+        """Make what these cells share, so that they can be worked off in any order and by any process."""
+        originals = {seed: self.original(seed) for seed in dict.fromkeys(cell.seed for cell in cells)}
+        for cell in {(cell.request, cell.draw): cell for cell in cells}.values():
+            self._shared(cell, originals[cell.seed])
+
+    def _shared(self, cell: Cell, original: Checkpoint) -> Beside | Requests:
+        """What all cells of a request share; kept until another request is asked about."""
+        key = (cell.request, cell.draw)
+        if key not in self._latest:
+            from unteach.verbs.sequences import Requests
+
+            self._latest.clear()
+            self._latest[key] = (
+                self._beside(cell, original) if self.protocol.steps == 1 else Requests(self, cell, original)
+            )
+        return self._latest[key]
+
+    @cached_property
+    def _latest(self) -> dict[tuple[int, int], Beside | Requests]:
+        return {}
 
     def _beside(self, cell: Cell, original: Checkpoint) -> Beside:
         ids = self.ids(cell.request, cell.draw)
