@@ -94,6 +94,10 @@ CIFAR = Scene(
 SCENES = {
     "fashion-random-many": FASHION,
     "fashion-random-few": replace(FASHION, request="random:0.01", seeds=(0, 1)),
+    # All 60,000 images, as a user's data are many and the request is not: 9,000 of them for validation, 100 asked for.
+    "fashion-random-handful": replace(
+        FASHION, request="random:100", count=0, recipe=Recipe(optim=replace(FASHION.recipe.optim, batch=128))
+    ),
     "fashion-class": replace(FASHION, request="class:4"),
     "digits-random-many": DIGITS,
     "digits-random-few": replace(DIGITS, request="random:0.02"),

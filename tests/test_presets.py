@@ -43,6 +43,7 @@ def halves(share: float, *, groups: bool = False) -> Split:
 
 
 def test_scenarios() -> None:
+    assert scenario_of(halves(0.005)) == "random, handful"
     assert scenario_of(halves(0.02)) == "random, few"
     assert scenario_of(halves(0.1)) == "random, many"
     assert scenario_of(halves(0.02, groups=True)) == "group, few"
@@ -76,10 +77,23 @@ def test_what_was_given_stays() -> None:
 def test_a_variant_has_its_own_row_and_others_none() -> None:
     variant = Amun(use_forget=False, optim=Sgd(lr=0.05, epochs=5))
     assert preset(variant, halves(0.1)) == Preset(
-        knobs={"optim.lr": 0.4}, score=0.01, unchanged=0.03, scenes=("digits",)
+        scenario="random, many", knobs={"optim.lr": 0.4}, score=0.01, unchanged=0.03, scenes=("digits",)
     )
     assert preset(Amun(), halves(0.02)) is None
     assert with_preset(FineTune(), halves(0.1), None) == (FineTune(), "")
+
+
+def test_a_handful_takes_what_is_known_of_few_where_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"knobs": {"optim.lr": 1.0}, "score": 0.01, "unchanged": 0.03, "scenes": ["digits"]}
+    rows = {"random, few": few, "random, many": {**few, "knobs": {"optim.lr": 2.0}}}
+    monkeypatch.setattr(presets, "_table", lambda: {"amun": rows})
+    _, words = with_preset(Amun(), halves(0.005), None)
+    assert words == "settings measured for requests of this kind (random, few): optim.lr 0.1"
+    rows["random, handful"] = {**few, "knobs": {"optim.lr": 0.2}}
+    _, words = with_preset(Amun(), halves(0.005), None)
+    assert words == "settings measured for requests of this kind (random, handful): optim.lr 0.02"
+    del rows["random, few"]
+    assert preset(Amun(), halves(0.02)) is None, "a handful tells nothing of few"
 
 
 @pytest.mark.usefixtures("table")

@@ -12,7 +12,7 @@ from unteach.preflight.case import Case
 from unteach.preflight.cost import Price, minutes, no_faster
 from unteach.preflight.remark import Remark
 from unteach.preflight.suits import LARGE
-from unteach.presets import scenario_of
+from unteach.presets import known_for, scenario_of
 from unteach.types import Method
 
 CHEAP = 300.0  # seconds: whoever can retrain in five minutes need not ask how near something else comes
@@ -122,7 +122,7 @@ def rule_of(case: Case) -> Rule:
     )
     if scene == "random, many" and varied:
         return RULES["random, many, varied"]
-    return RULES[scene] if scene in RULES else RULES[kind]
+    return RULES[known_for(scene, RULES) or kind]
 
 
 def _why_retrain(case: Case, cost: Price) -> str:

@@ -16,6 +16,7 @@ from unteach.recipe import Recipe
 from unteach.types import Method, Split
 
 FEW = 0.03  # share of the training data up to which a request is one of few examples
+HANDFUL = 0.005  # up to which it is a handful: what forgets a hundredth of the data forgets so few examples too much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,10 @@ class Preset:
 
     ``knobs``: by name; learning rates as shares of the original's highest. ``score``: mean distance to retraining over the
     scenes of the sweep (evaluation notes 7.1), ``unchanged``: that of doing nothing. ``scenes``: where it was measured.
+    ``scenario``: the kind of request it was measured for.
     """
 
+    scenario: str
     knobs: Mapping[str, Value]
     score: float
     unchanged: float
@@ -33,18 +36,29 @@ class Preset:
 
 
 def scenario_of(split: Split) -> str:
-    """``class``, ``group``, or ``random``; and whether the request is of ``few`` or ``many`` examples: "random, few"."""
+    """``class``, ``group``, or ``random``; and whether the request is of a ``handful``, ``few`` or ``many``: "random, few"."""
     if split.retain is None:
         return "random, many"
     kind = kind_of(split)
     share = len(split.forget) / (len(split.forget) + len(split.retain))
-    return kind if kind == "class" else f"{kind}, {'few' if share <= FEW else 'many'}"
+    size = "handful" if share <= HANDFUL else "few" if share <= FEW else "many"
+    return kind if kind == "class" else f"{kind}, {size}"
+
+
+def known_for(scenario: str, known: Mapping[str, Any]) -> str:
+    """The scenario that tells most of this one among those that are known: itself, or few for a handful; "" for none."""
+    return next((each for each in (scenario, scenario.replace("handful", "few")) if each in known), "")
 
 
 def preset(method: Method, split: Split) -> Preset | None:
     """The preset of this method for such a request; None where nothing was measured."""
-    row = _table().get(row_of(method), {}).get(scenario_of(split))
-    return Preset(**{**row, "scenes": tuple(row["scenes"])}) if row else None
+    rows = _table().get(row_of(method), {})
+    scenario = known_for(scenario_of(split), rows)
+    return (
+        Preset(**{**rows[scenario], "scenes": tuple(rows[scenario]["scenes"]), "scenario": scenario})
+        if scenario
+        else None
+    )
 
 
 def with_preset(method: Method, split: Split, recipe: Recipe | None) -> tuple[Method, str]:
@@ -67,7 +81,7 @@ def with_preset(method: Method, split: Split, recipe: Recipe | None) -> tuple[Me
     if not changed:
         return method, ""
     told = ", ".join(f"{path} {_short(value)}" for path, value in changed.items())
-    return turned(method, changed), f"settings measured for requests of this kind ({scenario_of(split)}): {told}"
+    return turned(method, changed), f"settings measured for requests of this kind ({found.scenario}): {told}"
 
 
 def fixed(method: Method) -> frozenset[str]:
