@@ -95,8 +95,13 @@ def test_pixels() -> None:
 def test_what_it_costs() -> None:
     assert Meter().units == 0
     assert Meter(trained=10, gradients=6, forwards=9).units == 10 + 4 + 3
-    before, after = Meter(trained=7, gradients=5, forwards=1_000_003), Meter(trained=11, gradients=5, forwards=1_000_004)
-    assert after.units_since(before) == 4 + 1 / 3, "the same whatever was counted before: no difference of large numbers"
+    before, after = (
+        Meter(trained=7, gradients=5, forwards=1_000_003),
+        Meter(trained=11, gradients=5, forwards=1_000_004),
+    )
+    assert after.units_since(before) == 4 + 1 / 3, (
+        "the same whatever was counted before: no difference of large numbers"
+    )
     engine = exact()
     with engine.stage("one"):
         engine.logits(torch.nn.Flatten(), torch.zeros(30, 4))

@@ -125,6 +125,22 @@ def test_the_first_keep_their_weights_where_others_do_not(make: Any, whole: Mani
     assert read(manifest.write()).left() == [0], "the file tells it too"
 
 
+def test_the_first_are_not_scored_where_their_weights_are_enough(make: Any, whole: Manifest, tmp_path: Path) -> None:
+    manifest = make(tmp_path, keep_weights=False, shown=2, unscored=2, jobs=whole.jobs[:3])
+    assert run(manifest.write(), ONE) == []
+    cache = manifest.cache
+    assert [cache.has_logits(key, 1) for key in manifest.keys] == [False, False, True]
+    assert [cache.has_weights(key) for key in manifest.keys] == [True, True, False]
+    assert read(manifest.write()).left() == []
+    more = replace(manifest, unscored=1)
+    assert more.left() == [1], "a stronger tier asks for more of the same models"
+    before = cache.weights(manifest.keys[1]).stat().st_mtime_ns
+    assert run(more.write(), ONE) == []
+    assert cache.weights(manifest.keys[1]).stat().st_mtime_ns == before, "which is scored, and not trained again"
+    with pytest.raises(Refusal, match="expected the first 2 jobs, which leave no logits"):
+        replace(manifest, shown=1)
+
+
 def test_the_longest_begin(whole: Manifest, data: DataSet, tmp_path: Path) -> None:
     few, many = np.arange(240) < 40, np.arange(240) < 200
     sized = [replace(whole.jobs[0], kept=pack(mask)) for mask in (few, many)]  # type: ignore[call-arg]

@@ -77,8 +77,8 @@ class _Prices:
             return None
         if same:
             self.sources[f"measured on {len(same)} models of this recipe in {self.manifest.cache.folder}"] = None
-        scored = self.manifest.views and _median(record.scoring for record in same if record.scoring)
-        return making + (scored or 0.0)
+        scored = _median(record.scoring for record in same if record.scoring) or 0.0
+        return making + (scored if self.manifest.wants_logits(number) else 0.0)
 
     def _pace_of_original(self) -> float | None:
         """Seconds per example and epoch of the original's own training, where it tells, on this processor."""

@@ -55,8 +55,9 @@ class Manifest:
     """Jobs, the data they are for, and the cache that holds what they make.
 
     ``jobs``: parents before their children. ``fingerprint``: of the data. ``precision``: as in ``Engine``. ``views``: 1 to keep
-    the logits of each image, 2 for its mirror image besides, 0 for no logits. ``keep_weights``: whether checkpoints stay when
-    no other job needs them; those of the first ``shown`` jobs do in any case.
+    the logits of each image, 2 for its mirror image besides, 0 for no logits; the first ``unscored`` jobs leave none, their
+    weights are enough. ``keep_weights``: whether checkpoints stay when no other job needs them; those of the first ``shown``
+    jobs do in any case.
     """
 
     source: DataSpec
@@ -67,8 +68,14 @@ class Manifest:
     views: int = 1
     keep_weights: bool = True
     shown: int = 0
+    unscored: int = 0
 
     def __post_init__(self) -> None:
+        if self.unscored > self.shown and not self.keep_weights:
+            raise Refusal(
+                f"expected the first {self.unscored} jobs, which leave no logits, to keep their weights, got {self.shown} that "
+                "do; keep as many"
+            )
         if not (self.keep_weights or self.views):
             raise Refusal("expected logits or weights to be kept, got neither; keep one of them")
 
@@ -95,7 +102,7 @@ class Manifest:
     def done(self, number: int) -> bool:
         """Whether all that is wanted of a job is there and whole; costs a look at the files, not at their content."""
         key = self.keys[number]
-        if self.views and not self.cache.has_logits(key, self.views):
+        if self.wants_logits(number) and not self.cache.has_logits(key, self.views):
             return False
         return not self.wants_weights(number) or self.cache.has_weights(key)
 
@@ -104,6 +111,10 @@ class Manifest:
         if self.keep_weights or number < self.shown:
             return True
         return any(not self.done(child) for child, parent in enumerate(self.parents) if parent == number)
+
+    def wants_logits(self, number: int) -> bool:
+        """Whether a job's model is to be scored on the whole pool."""
+        return self.views > 0 and number >= self.unscored
 
     def longest_first(self, numbers: Iterable[int]) -> list[int]:
         """These jobs, those that train on most first, so that in the end no worker waits long for another's last job."""
@@ -135,6 +146,7 @@ class Manifest:
             "views": self.views,
             "keep_weights": self.keep_weights,
             "shown": self.shown,
+            "unscored": self.unscored,
             "jobs": jobs,
         }
 
@@ -176,6 +188,7 @@ def read(path: Path) -> Manifest:
             views=found["views"],
             keep_weights=found["keep_weights"],
             shown=found["shown"],
+            unscored=found["unscored"],
         )
     except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise Refusal(f"expected a whole manifest in {path}, got {error!r}; plan anew") from error

@@ -87,7 +87,10 @@ class Company:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """All models; those retrained models that are shown keep their weights, of all others the logits are enough."""
+        """All models; those retrained models that are shown keep their weights, of all others the logits are enough.
+
+        An audit scores the shown ones itself, on what it looks at; only KLoM wants their logits of the whole pool.
+        """
         kinds = ("retrained", "halves", "shadows", "unlearned", "worlds")
         return Manifest(
             source=self.source,
@@ -97,6 +100,7 @@ class Company:
             precision=self.precision,
             keep_weights=False,
             shown=self.tier.retrained,
+            unscored=0 if self.has("unlearned") else self.tier.retrained,
         )
 
     def jobs(self, kind: str) -> tuple[Job, ...]:

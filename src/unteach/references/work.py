@@ -81,7 +81,7 @@ class Bench:
         else:
             made = job(self.data, path, engine)
         record = self._record(number, made, engine)
-        if plan.views:
+        if plan.wants_logits(number):
             record = self._score(number, made, record, engine)
         if not plan.wants_weights(number):
             record = replace(record, weights={})
