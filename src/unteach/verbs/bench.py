@@ -74,13 +74,13 @@ class BenchRun:
         folder = self.output.out if self.output.out != Path("runs/bench") else self._folder()
         if self.table:
             return self._tell(protocol, folder)
+        cells = [*protocol.cells([*STRAW, *protocol.rows])]
+        places = places_of(self, len(cells))
         output = replace(self.output, out=folder)
         with self.machine.engine(folder, not self.output.quiet) as engine:
             output.open(self._what(protocol), engine.events)
             write_json(folder / "command.json", plain(self))
             bench = self.bench(protocol, folder, engine)
-            cells = [*protocol.cells([*STRAW, *protocol.rows])]
-            places = places_of(self, len(cells))
             if places > 1:
                 bench.prepare(cells)
                 at_once(self, folder, cells, places, engine.events)
