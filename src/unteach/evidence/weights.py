@@ -60,17 +60,16 @@ def read_weights(path: Path, expected: str = "") -> Weights:
     from safetensors import SafetensorError, safe_open
 
     try:
-        sha256 = file_sha256(path)
-        with safe_open(path, framework="np") as file:  # checks the header against the file's size
-            told = json.loads((file.metadata() or {}).get(KEY, "{}"))
-        data = np.memmap(path, np.uint8, "r")
+        with safe_open(path, framework="np"):  # checks the header against the file's size
+            pass
+        data = np.memmap(path, np.uint8, "r")  # all that is told is of this one file, whatever is put in its place meanwhile
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8:start].tobytes())
+        told = json.loads((header.pop("__metadata__", None) or {}).get(KEY, "{}"))
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise Refusal(
             f"expected a whole safetensors file at {path}, got: {error}; it is missing, truncated or of another kind"
         ) from error
-    header.pop("__metadata__", None)
     kinds = {name: _kind(entry) for name, entry in sorted(header.items())}
     parts = {name: data[slice(*(start + at for at in header[name]["data_offsets"]))].data for name in kinds}
     fingerprints = (
@@ -78,7 +77,7 @@ def read_weights(path: Path, expected: str = "") -> Weights:
     )
     plain = next(fingerprints)
     return Weights(
-        sha256,
+        hashlib.sha256(data.data).hexdigest(),
         expected if expected and expected in (plain, *fingerprints) else plain,
         {name: _digest({"": name}, kinds, parts) for name in kinds},
         kinds,
