@@ -99,10 +99,12 @@ def test_the_benchmarks_scores_and_the_halves_have_the_same_roles(accompanied: P
         parts = [row["part"] for row in csv.DictReader(file)]
     assert {name: parts.count(name) for name in ("test", "unseen")} == {"test": 40, "unseen": 41}
     kept = [read_json(path) for path in (accompanied.parent / "cache" / "records").iterdir()]
-    records = [record for record in kept if record["logits"]]  # the others are what runs without a tier share
+    halves = [record for record in kept if record["logits"]]
     retrained, pool = len(data.train) - len(data.requests["benchmark"]), len(data.train) + len(data.outside)
-    assert sum(record["examples"] for record in records) == 2 * retrained + 2 * pool, (
-        "two retrained, two pairs of halves"
+    assert sum(record["examples"] for record in halves) == 2 * pool, "two pairs"
+    unscored = [record["examples"] for record in kept if not record["logits"]]
+    assert unscored.count(retrained) == 1 + 2, (
+        "of the forgetting and of the audit, which scores them on what it looks at"
     )
 
 
