@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from unteach import presets
 from unteach.data import DataSet
 from unteach.methods import METHODS
 from unteach.preflight.remark import Remark
@@ -48,6 +49,34 @@ def test_a_class_asked_of_a_method_for_examples(make: Any, model: torch.nn.Modul
     assert "not made for" in found[0].sentence
     assert "about as far" in found[1].sentence
     assert found[2].numbers["share"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("others", "advice"),
+    [
+        ({"eu-k": 0.010, "finetune": 0.015, "trw": 0.001}, "Choose another method, such as eu-k."),
+        ({"eu-k": 0.028, "trw": 0.001}, "None did better there: retrain, or look closely at the audit."),
+    ],
+    ids=["one came nearer", "none that could"],
+)
+def test_where_it_did_next_to_nothing_the_one_that_did_more_is_named(
+    others: dict[str, float],
+    advice: str,
+    make: Any,
+    model: torch.nn.Module,
+    data: DataSet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores = {"amun": 0.035, **others}
+    row = {"knobs": {}, "unchanged": 0.03, "scenes": ["all of it"]}
+    case = make(model, data, method=METHODS["amun"](), named="amun")
+    scene = presets.scenario_of(case.parts)
+    elsewhere = {**row, "score": 0.0001, "scenes": ["another"]}
+    table = {name: {scene: {**row, "score": score}} for name, score in scores.items()} | {"salun": {scene: elsewhere}}
+    monkeypatch.setattr(presets, "_table", lambda: table)
+    (found,) = judge_method(case)
+    assert "nothing does, or farther (0.035 beside 0.030; all of it)" in found.sentence
+    assert found.do == advice
 
 
 def test_two_kinds_of_request_in_one(make: Any, model: torch.nn.Module, data: DataSet) -> None:

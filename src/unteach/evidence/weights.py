@@ -62,7 +62,9 @@ def read_weights(path: Path, expected: str = "") -> Weights:
     try:
         with safe_open(path, framework="np"):  # checks the header against the file's size
             pass
-        data = np.memmap(path, np.uint8, "r")  # all that is told is of this one file, whatever is put in its place meanwhile
+        data = np.memmap(
+            path, np.uint8, "r"
+        )  # all that is told is of this one file, whatever is put in its place meanwhile
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8:start].tobytes())
         told = json.loads((header.pop("__metadata__", None) or {}).get(KEY, "{}"))

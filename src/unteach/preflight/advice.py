@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from unteach.methods import METHODS
 from unteach.preflight.case import Case
 from unteach.preflight.cost import Price, minutes, no_faster
 from unteach.preflight.remark import Remark
-from unteach.preflight.suits import LARGE
+from unteach.preflight.suits import LARGE, able
 from unteach.presets import known_for, scenario_of
-from unteach.types import Method
 
 CHEAP = 300.0  # seconds: whoever can retrain in five minutes need not ask how near something else comes
 
@@ -92,7 +88,7 @@ def advise(case: Case, cost: Price, remarks: Sequence[Remark]) -> Remark:
         said = f"Mend first what stops it: {', '.join(stops)}."
         return Remark(name="recommendation", level="stop", sentence=said)
     rule = rule_of(case)
-    nearest = [name for name in rule.gaps if _able(METHODS[name](), case)]
+    nearest = [name for name in rule.gaps if able(name, case)]
     why = _why_retrain(case, cost)
     told = _read(rule, nearest)
     if why:
@@ -146,15 +142,4 @@ def _read(rule: Rule, nearest: Sequence[str]) -> str:
         f"try {first} ({rule.gaps[first]} points from retraining where it was measured; another retrained model "
         f"{rule.retrained}, doing nothing {rule.original}){beside}; {rule.but} ({table}: other data and networks than yours, so "
         "audit what comes out)."
-    )
-
-
-def _able(method: Method, case: Case) -> bool:
-    """Whether the method has what it needs here."""
-    needs = method.needs
-    convolutions = any(isinstance(module, torch.nn.modules.conv._ConvNd) for module in case.model.modules())
-    return not (
-        ("convolutions" in needs and not convolutions)
-        or ("validation" in needs and case.parts.validation is None)
-        or ("class" in needs and case.kind != "class")
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from unteach.knobs import has, knob
-from unteach.methods import Sisa
+from unteach.methods import METHODS, Sisa
 from unteach.preflight.case import Case
 from unteach.preflight.remark import Remark, counted, few, percent
-from unteach.presets import preset, scenario_of
+from unteach.presets import Preset, preset, scenario_of
 from unteach.types import Card, MultiClass
 
 LARGE = 0.3  # share of the training data beyond which retraining is the plain answer
@@ -32,6 +34,11 @@ def emptied(case: Case) -> tuple[list[str], list[str]]:
     asked = sorted(set(case.forget.labels.tolist()))
     gone, there = ([c for c in asked if (c in left) is kept] for kept in (False, True))
     return [case.forget.classes[c] for c in gone], [case.forget.classes[c] for c in there]
+
+
+def able(name: str, case: Case) -> bool:
+    """Whether the method of this name has what it needs here."""
+    return not _needs(replace(case, method=METHODS[name](), named=name))
 
 
 def _needs(case: Case) -> list[Remark]:
@@ -75,10 +82,27 @@ def _measured(case: Case) -> list[Remark]:
         return []
     said = (
         f"Where it was measured on such requests, {case.named} left the network about as far from retraining as doing "
-        f"nothing does ({known.score:.2f} beside {known.unchanged:.2f}; {', '.join(known.scenes)})."
+        f"nothing does, or farther ({known.score:.3f} beside {known.unchanged:.3f}; {', '.join(known.scenes)})."
     )
     numbers = {"score": known.score, "unchanged": known.unchanged}
-    return [Remark(name="method", level="warn", sentence=said, do="Choose another method.", numbers=numbers)]
+    best = _nearest(case, known)
+    do = (
+        f"Choose another method, such as {best}."
+        if best
+        else "None did better there: retrain, or look closely at the audit."
+    )
+    return [Remark(name="method", level="warn", sentence=said, do=do, numbers=numbers)]
+
+
+def _nearest(case: Case, beside: Preset) -> str:
+    """The method that came nearest to retraining where this one was measured; "" where none did more than next to nothing."""
+    shares = {}
+    for name, made in METHODS.items():
+        known = preset(made(), case.parts)
+        if known and known.scenes == beside.scenes and able(name, case):
+            shares[name] = known.score / known.unchanged
+    best = min(shares, key=lambda name: shares[name], default="")
+    return best if best and shares[best] < IDLE else ""
 
 
 def _size(case: Case) -> list[Remark]:
