@@ -251,20 +251,21 @@ def presets() -> None:
 def _best(method: str, scenes: list[tuple[str, Any]]) -> dict[str, Any] | None:
     """The point nearest to retraining over all scenes."""
     runs = [
-        (name, rows, told["unchanged"][seed])
+        (name, rows, told["unchanged"][seed], told["floor"][seed])
         for name, told in scenes
         for seed, rows in told["methods"].get(method, {}).items()
         if rows and "refused" not in rows[0]
     ]
     if not runs:
         return None
-    at, mean = best_point([(rows, nothing) for _, rows, nothing in runs])
-    knobs = {path: _middle([rows[at]["knobs"][path] for _, rows, _ in runs]) for path in runs[0][1][at]["knobs"]}
+    at, mean = best_point([(rows, nothing) for _, rows, nothing, _ in runs])
+    knobs = {path: _middle([rows[at]["knobs"][path] for _, rows, _, _ in runs]) for path in runs[0][1][at]["knobs"]}
     return {
         "knobs": knobs,
         "score": round(mean, 5),
-        "unchanged": round(statistics.fmean(nothing for _, _, nothing in runs), 5),
-        "scenes": sorted({name for name, _, _ in runs}),
+        "unchanged": round(statistics.fmean(nothing for _, _, nothing, _ in runs), 5),
+        "floor": round(statistics.fmean(floor for _, _, _, floor in runs), 5),
+        "scenes": sorted({name for name, _, _, _ in runs}),
     }
 
 

@@ -68,14 +68,14 @@ def test_where_it_did_next_to_nothing_the_one_that_did_more_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scores = {"amun": 0.035, **others}
-    row = {"knobs": {}, "unchanged": 0.03, "scenes": ["all of it"]}
+    row = {"knobs": {}, "unchanged": 0.03, "floor": 0.005, "scenes": ["all of it"]}
     case = make(model, data, method=METHODS["amun"](), named="amun")
     scene = presets.scenario_of(case.parts)
     elsewhere = {**row, "score": 0.0001, "scenes": ["another"]}
     table = {name: {scene: {**row, "score": score}} for name, score in scores.items()} | {"salun": {scene: elsewhere}}
     monkeypatch.setattr(presets, "_table", lambda: table)
     (found,) = judge_method(case)
-    assert "nothing does, or farther (0.035 beside 0.030; all of it)" in found.sentence
+    assert "nothing does, or farther (0.035 beside 0.030; a retrained model 0.005; all of it)" in found.sentence
     assert found.do == advice
 
 

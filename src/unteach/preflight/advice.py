@@ -68,6 +68,13 @@ RULES = {
         original="8.03 ± 0.98",
         but="those were the most memorised examples, on digits; of few ordinary ones nothing can be seen either way",
     ),
+    "random, handful": Rule(
+        section="A handful of many: presets by the size of the request",
+        gaps={"finetune": "2.71"},
+        retrained="0.70",
+        original="4.02",
+        but="one request of 100 among 60,000; no other method that was tried came nearer than doing nothing",
+    ),
     "group": Rule(
         section=FIELD,
         gaps={"amun-adv-only": "5.34 ± 2.13", "amun": "5.45 ± 3.39", "eu-k": "6.00 ± 2.66"},

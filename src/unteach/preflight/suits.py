@@ -14,7 +14,7 @@ from unteach.presets import Preset, preset, scenario_of
 from unteach.types import Card, MultiClass
 
 LARGE = 0.3  # share of the training data beyond which retraining is the plain answer
-IDLE = 0.8  # of the distance to retraining that doing nothing has: a method that keeps as much did next to nothing
+IDLE = 0.8  # of the way to retraining that doing nothing leaves: a method that leaves as much did next to nothing
 
 
 def judge_method(case: Case) -> list[Remark]:
@@ -78,13 +78,14 @@ def _card(case: Case) -> list[Remark]:
 def _measured(case: Case) -> list[Remark]:
     """Whether the method did next to nothing where it was measured on such requests."""
     known = preset(case.method, case.parts)
-    if known is None or known.score < IDLE * known.unchanged:
+    if known is None or known.left < IDLE:
         return []
     said = (
         f"Where it was measured on such requests, {case.named} left the network about as far from retraining as doing "
-        f"nothing does, or farther ({known.score:.3f} beside {known.unchanged:.3f}; {', '.join(known.scenes)})."
+        f"nothing does, or farther ({known.score:.3f} beside {known.unchanged:.3f}; a retrained model {known.floor:.3f}; "
+        f"{', '.join(known.scenes)})."
     )
-    numbers = {"score": known.score, "unchanged": known.unchanged}
+    numbers = {"score": known.score, "unchanged": known.unchanged, "floor": known.floor}
     best = _nearest(case, known)
     do = (
         f"Choose another method, such as {best}."
@@ -96,13 +97,13 @@ def _measured(case: Case) -> list[Remark]:
 
 def _nearest(case: Case, beside: Preset) -> str:
     """The method that came nearest to retraining where this one was measured; "" where none did more than next to nothing."""
-    shares = {}
+    left = {}
     for name, made in METHODS.items():
         known = preset(made(), case.parts)
         if known and known.scenes == beside.scenes and able(name, case):
-            shares[name] = known.score / known.unchanged
-    best = min(shares, key=lambda name: shares[name], default="")
-    return best if best and shares[best] < IDLE else ""
+            left[name] = known.left
+    best = min(left, key=lambda name: left[name], default="")
+    return best if best and left[best] < IDLE else ""
 
 
 def _size(case: Case) -> list[Remark]:

@@ -25,7 +25,7 @@ class Preset:
 
     ``knobs``: by name; learning rates as shares of the original's highest. ``score``: mean distance to retraining over the
     scenes of the sweep (evaluation notes 7.1), ``unchanged``: that of doing nothing. ``scenes``: where it was measured.
-    ``scenario``: the kind of request it was measured for.
+    ``floor``: that of another retrained model. ``scenario``: the kind of request it was measured for.
     """
 
     scenario: str
@@ -33,6 +33,12 @@ class Preset:
     score: float
     unchanged: float
     scenes: tuple[str, ...]
+    floor: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """How much of the way to retraining is left, as a share of what doing nothing leaves: 0 at another retrained model."""
+        return (self.score - self.floor) / max(self.unchanged - self.floor, 1e-9)
 
 
 def scenario_of(split: Split) -> str:
