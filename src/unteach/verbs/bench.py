@@ -58,8 +58,8 @@ class BenchRun:
     cache: Path = Path("runs/cache")
     """Folder of originals, retrained and reference models, shared with audits and other protocols."""
     workers: int = 1
-    """Cells at a time: each worker is a process with --threads threads, 0 for its part of the cores, and on GPUs a card of its
-    own; 0 for one a core, or one a card."""
+    """Cells at a time, each in a process of its own with so many CPU threads as are asked for, or its part of the cores, and on
+    GPUs with a card of its own; 0 for one a core, or one a card."""
     executor: Local | Shard | Ray | Slurm = field(default_factory=Local)
     """Who trains retrained and reference models: this machine, a share of several machines, a Ray cluster or SLURM."""
     output: Output = field(default_factory=lambda: Output(out=Path("runs/bench")))
