@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unteach.audit.nomus import forgetting_score, nomus
-from unteach.types import Task
+from unteach.store import load_tensors
+from unteach.types import Examples, Task
+
+
+def readings_of(
+    file: Path, parts: Mapping[str, Examples], findings: Mapping[str, Any], scored: bool
+) -> dict[str, float | None]:
+    """All of them for one cell. ``file``: the signals of its audit; ``parts``: forget, test, unseen; ``scored``: with NoMUS."""
+    found: dict[str, float | None] = {}
+    if scored:
+        tensors, header = load_tensors(file)
+        roles = [name.partition(":")[0] for name in header["models"]]
+        logits = tensors["logits"].numpy()[:, 0]
+        places = {name: at for at, name in enumerate(header["ids"])}
+        found = benchmark_scores(
+            logits[roles.index("unlearned")],
+            tensors["labels"].numpy(),
+            parts["forget"].task,
+            **{name: np.array([places[each] for each in part.ids.tolist()]) for name, part in parts.items()},
+            retrained=[logits[at] for at, role in enumerate(roles) if "retrained" in role],
+        )
+    if len(findings["classes"]) == 1:
+        found |= class_readings(findings["classes"][0])
+    return found | likelihood_readings(findings.get("measures", ()))
 
 
 def benchmark_scores(

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unteach.audit import Tolerance
 from unteach.bench.forget_sets import alike, memorisation, stratum
 from unteach.bench.protocol import Cell, Protocol
-from unteach.bench.readings import benchmark_scores, class_readings, likelihood_readings
+from unteach.bench.readings import readings_of
 from unteach.bench.summary import read
 from unteach.checkpoint import Checkpoint
 from unteach.data import DataSet, forget_ids
@@ -31,7 +31,7 @@ from unteach.references.stages import run
 from unteach.references.tiers import Company, Tier
 from unteach.references.units import units_in
 from unteach.references.unlearning import UnlearningJob, settled
-from unteach.store import digest_of, load_tensors, made_for, write_json
+from unteach.store import digest_of, made_for, write_json
 from unteach.types import Method, Refusal, Split
 from unteach.verbs.company import retrained_of
 from unteach.verbs.depth import Depth
@@ -235,7 +235,8 @@ class Bench:
             engine=self.engine,
             company=company if self.protocol.halves else None,
         )
-        told = read(findings, self._readings(folder / "signals.safetensors", parts, findings))
+        parts_of = {"forget": parts.forget, "test": self.data.test, "unseen": self.data.non_members}
+        told = read(findings, readings_of(folder / "signals.safetensors", parts_of, findings, self.protocol.nomus))
         write_json(folder / "cell.json", {"key": key, **told})
         (folder / "signals.safetensors").unlink()
 
@@ -267,32 +268,6 @@ class Bench:
         if self.presets:
             method, _ = with_preset(method, parts, recipe)
         return settled(method, recipe)
-
-    def _readings(self, file: Path, parts: Split, findings: dict[str, Any]) -> dict[str, float | None]:
-        tensors, header = load_tensors(file)
-        roles = [name.partition(":")[0] for name in header["models"]]
-        logits, names = tensors["logits"].numpy()[:, 0], np.asarray(header["ids"])
-        places = {name: at for at, name in enumerate(names.tolist())}
-        positions = {
-            part: np.array([places[name] for name in examples.ids.tolist()])
-            for part, examples in (
-                ("forget", parts.forget),
-                ("test", self.data.test),
-                ("unseen", self.data.non_members),
-            )
-        }
-        found: dict[str, float | None] = {}
-        if self.protocol.nomus:
-            found = benchmark_scores(
-                logits[roles.index("unlearned")],
-                tensors["labels"].numpy(),
-                self.data.train.task,
-                **positions,
-                retrained=[logits[at] for at, role in enumerate(roles) if "retrained" in role],
-            )
-        if len(findings["classes"]) == 1:
-            found |= class_readings(findings["classes"][0])
-        return found | likelihood_readings(findings.get("measures", ()))
 
 
 def _whole(text: str, spec: str) -> int:
